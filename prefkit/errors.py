@@ -1,0 +1,68 @@
+"""Errors a user can cause or meet, each told in one line: subject, got, expected, remedy.
+
+    PrefkitError
+    ├── RecipeError        (ValueError)     a recipe, option or argument that cannot be obeyed
+    ├── SourceError        (ValueError)     input data or a model folder that cannot be read
+    ├── WorkspaceError     (RuntimeError)   the workspace is missing, newer, busy, read-only or full
+    ├── NotFoundError      (LookupError)    a version, tag, row or outcome that does not exist
+    ├── MissingExtraError  (ImportError)    an optional dependency is not installed
+    ├── NotBuiltError      (RuntimeError)   the recipe asks for a stage this release does not have
+    ├── LedgerError        (RuntimeError)   the accounts do not add up: the build is refused
+    └── DamageError        (RuntimeError)   stored bytes are not the bytes that were written
+
+The command line prints the message of a PrefkitError and exits with its `exit_code`; anything else is a bug and
+keeps its traceback. To add one: inherit from PrefkitError and the standard error it refines, and draw it above.
+"""
+
+from difflib import get_close_matches
+from typing import ClassVar
+
+
+class PrefkitError(Exception):
+    """Root of every error prefkit raises on purpose."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class RecipeError(PrefkitError, ValueError):
+    """A recipe, option or argument that cannot be obeyed."""
+
+
+class SourceError(PrefkitError, ValueError):
+    """Input data or a model folder that cannot be read."""
+
+
+class WorkspaceError(PrefkitError, RuntimeError):
+    """The workspace is missing, of a newer format, in use by another process, read-only or full."""
+
+
+class NotFoundError(PrefkitError, LookupError):
+    """A version, tag, row or outcome that does not exist."""
+
+
+class MissingExtraError(PrefkitError, ImportError):
+    """An optional dependency that the requested work needs is not installed."""
+
+
+class NotBuiltError(PrefkitError, RuntimeError):
+    """The recipe is valid but asks for a stage this release does not have."""
+
+
+class LedgerError(PrefkitError, RuntimeError):
+    """Planned keys and outcomes do not add up; no version is written."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class DamageError(PrefkitError, RuntimeError):
+    """Stored bytes are not the bytes that were written."""
+
+    exit_code: ClassVar[int] = 1
+
+
+def suggestion(got: str, known: list[str]) -> str:
+    """`; did you mean 'x'?` when a known name is close to `got`, else the known names, else nothing."""
+    close = get_close_matches(got, known, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(sorted(known))}" if known else ""

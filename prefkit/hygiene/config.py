@@ -1,0 +1,20 @@
+"""The `hygiene` block of a recipe: which defects drop a prompt, a completion or a pair."""
+
+from typing import Literal
+
+from prefkit.config import Config
+
+
+class HygieneConfig(Config):
+    """What is looked for before judge money is spent. Whatever is dropped ends in an outcome of its detector's name."""
+
+    empty: bool = True
+    """Drop prompts and completions without a visible character."""
+    duplicates: Literal["exact", "off"] = "exact"
+    """Drop completions that repeat an earlier one of the same prompt, character for character."""
+    mojibake: bool = True
+    """Drop texts with traces of a wrong decoding (`Ã©`, `â€™`, U+FFFD)."""
+    leaked_tokens: bool = True
+    """Drop completions that contain a model's control tokens (`<|im_end|>`, `</s>`, `[INST]`)."""
+    truncated: bool = True
+    """Drop completions that ran into `max_new_tokens`."""

@@ -1,0 +1,98 @@
+"""The `sample` block of a recipe and the `policy` it draws from.
+
+Together with the policy's id, the identity fields below are the key of a completion. `n` is not among them: going from 8
+to 12 adds four. Neither is the backend or the batch size: they say where and how fast, not what.
+"""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from prefkit.config import Config
+from prefkit.identity import config_id
+
+
+class PolicyConfig(Config):
+    """The model that samples."""
+
+    model: str
+    """A folder with weights, config, tokenizer and chat template, or a Hub id."""
+    revision: str | None = None
+    """A Hub revision; for an endpoint, what you call this deployment of the model."""
+    trust_remote_code: bool = False
+    """Run Python code that ships with the model. Off unless you say so."""
+
+
+class SamplerConfig(Config):
+    """What every sampling backend understands."""
+
+    identity: ClassVar[tuple[str, ...]] = (
+        "temperature", "top_p", "top_k", "max_new_tokens", "seed", "system", "stop", "dtype",
+    )  # fmt: skip
+
+    policy: PolicyConfig | None = None
+    """The model to sample from, when it is not the recipe's `policy`."""
+    n: int = Field(default=8, ge=1)
+    """Completions per prompt. Raising it keeps the ones you have."""
+    temperature: float = Field(default=1.0, ge=0.0)
+    """0 takes the most likely token."""
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Sample from the smallest set of tokens whose probability reaches this."""
+    top_k: int | None = Field(default=None, ge=1)
+    """Sample from the k most likely tokens."""
+    max_new_tokens: int = Field(default=512, ge=1)
+    """Longest completion, in tokens."""
+    seed: int = Field(default=0, ge=0)
+    """Another seed gives another draw for every prompt and index."""
+    system: str | None = None
+    """A system message put before every prompt."""
+    stop: tuple[str, ...] = ()
+    """Strings that end a completion; they are not part of it."""
+    batch_size: int = Field(default=64, ge=1)
+    """Draws per forward pass and per durable commit."""
+
+    @property
+    def sampler_id(self) -> int:
+        """The id of everything here that changes what a draw means."""
+        return config_id("sampler", self.identity_values())
+
+
+class TransformersSampler(SamplerConfig):
+    """Sampling with transformers in this process: the embedded default."""
+
+    backend: Literal["transformers"]
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Number format of the weights. In float32 a draw does not depend on its batch mates."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+
+
+class FakeSampler(SamplerConfig):
+    """A sampler without a model, for tests and dry runs: seeded nonsense of words and numbers."""
+
+    backend: Literal["fake"]
+    dtype: Literal["float32"] = "float32"
+
+
+class VllmSampler(SamplerConfig):
+    """Sampling with vLLM in this process."""
+
+    backend: Literal["vllm"]
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+
+
+class EndpointSampler(SamplerConfig):
+    """Sampling from an OpenAI-compatible endpoint: text only."""
+
+    backend: Literal["endpoint"]
+    dtype: Literal["unknown"] = "unknown"
+    endpoint: str
+    """Base URL, ending in `/v1`."""
+    api_key_env: str | None = None
+    """Name of the environment variable that holds the key. Never the key itself."""
+
+
+SampleConfig = Annotated[
+    TransformersSampler | FakeSampler | VllmSampler | EndpointSampler,
+    Field(discriminator="backend"),
+]
