@@ -3,7 +3,7 @@
 Three ids, all content-derived, none random:
 
 * `content_id`, 16 bytes, for things people name: prompts, recipes. BLAKE2b of canonical JSON, once per thing.
-* `config_id`, an unsigned 64-bit integer, for configurations: a small column that joins stay fast on.
+* `config_id`, a 63-bit integer, for configurations: a small column that joins stay fast on.
 * `row_ids`, 16 bytes a row, made for a whole batch at once from the key columns (MurmurHash3 x64 128 in numpy).
 
 Canonical JSON *raises* on what it cannot write the same way twice; it never falls back to `repr` or `str`.
@@ -70,8 +70,8 @@ def content_id(kind: str, value: Json) -> bytes:
 
 
 def config_id(kind: str, value: Json) -> int:
-    """The id of a configuration as an unsigned 64-bit integer."""
-    return int.from_bytes(content_id(kind, value)[:8], "little")
+    """The id of a configuration as a positive 63-bit integer, which every engine's signed integer column can hold."""
+    return int.from_bytes(content_id(kind, value)[:8], "little") >> 1
 
 
 def id_words(ids: pa.Array) -> Words:
@@ -93,7 +93,7 @@ def row_ids(*columns: Words) -> pa.Array:
     MurmurHash3 x64 128 with seed 0 over the row's words in little-endian order (Appleby 2011), so a row's id does not
     depend on the batch it was made in.
     """
-    return id_column(hash128(np.concatenate([c.reshape(len(c), -1) for c in columns], axis=1)))
+    return id_column(hash128(np.concatenate([c[:, None] if c.ndim == 1 else c for c in columns], axis=1)))
 
 
 _C1, _C2 = np.uint64(0x87C37B91114253D5), np.uint64(0x4CF5AD432745937F)

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 ID = pa.binary(16)
-CONFIG = pa.uint64()
+CONFIG = pa.int64()
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 
-_FAILURE = [("failure", pa.string()), ("transient", pa.bool_()), ("attempt", pa.int32())]
+_FAILURE = [("failure", pa.string()), ("detail", pa.string()), ("transient", pa.bool_()), ("attempt", pa.int32())]
 _SPENT = [("input_tokens", pa.int64()), ("output_tokens", pa.int64()), ("cost", pa.float64())]
 _STAMP = [("batch_id", ID), ("row_hash", pa.uint64())]
 

@@ -106,6 +106,7 @@ class Recipe(Config):
     aggregate: AggregateConfig = MeanAggregate(kind="mean")
     """How aspects become one score."""
     select: SelectConfig
+    """Which pairs, or which completions, become the dataset."""
     hygiene: HygieneConfig = HygieneConfig()
     check: CheckConfig | None = None
     split: SplitConfig = SplitConfig()

@@ -42,7 +42,7 @@ class SamplerConfig(Config):
     """Sample from the k most likely tokens."""
     max_new_tokens: int = Field(default=512, ge=1)
     """Longest completion, in tokens."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**64)
     """Another seed gives another draw for every prompt and index."""
     system: str | None = None
     """A system message put before every prompt."""
@@ -79,6 +79,7 @@ class VllmSampler(SamplerConfig):
 
     backend: Literal["vllm"]
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    """Number format of the weights."""
 
 
 class EndpointSampler(SamplerConfig):

@@ -97,6 +97,7 @@ class LengthVerifier(VerifierConfig):
 
     name: Literal["length"]
     unit: Literal["characters", "words"] = "characters"
+    """What is counted."""
     min: int = Field(default=0, ge=0)
     """Smallest length that scores 1."""
     max: int | None = Field(default=None, ge=0)

@@ -5,7 +5,7 @@ Thresholds are compared on Float64 rounded to 9 decimals, since float32 margins 
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from prefkit.config import Config
 
@@ -50,10 +50,10 @@ AggregateConfig = Annotated[
 class SelectBase(Config):
     """What every strategy has."""
 
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**64)
     """Of random choices; they are keyed by row, so they do not depend on the order of the data."""
     per_source: int | None = Field(default=None, ge=1)
-    """Most rows kept per source."""
+    """Most rows kept per source, chosen at random; it comes after everything else."""
 
 
 class PairBase(SelectBase):
@@ -67,6 +67,15 @@ class PairBase(SelectBase):
     """Largest score margin of a pair."""
     max_length_ratio: float | None = Field(default=None, ge=1.0)
     """Drop pairs whose longer completion is more than this many times the shorter, in characters."""
+
+    @model_validator(mode="after")
+    def _bounds_agree(self) -> "PairBase":
+        if self.max_score_margin is not None and self.max_score_margin < self.min_score_margin:
+            raise ValueError(
+                f"max_score_margin is {self.max_score_margin}, below min_score_margin {self.min_score_margin}: "
+                "no pair could be kept"
+            )
+        return self
 
 
 class BestVsWorst(PairBase):
@@ -104,7 +113,11 @@ class CorrectVsIncorrect(PairBase):
 
 
 class GradedComparisons(PairBase):
-    """Pairs that a judge or annotator compared directly; the aggregate over judges, orders and repeats is their mean."""
+    """Pairs that a judge or annotator compared directly; the mean preference over judges, orders and repeats decides.
+
+    The score margin is the distance between the two sides, |2 p - 1| for a mean preference p: from 0 to 1. Of more
+    than `per_prompt` pairs the widest margins are kept.
+    """
 
     kind: Literal["comparisons"]
     tie_band: float = Field(default=0.0, ge=0.0, lt=0.5)
@@ -140,11 +153,21 @@ class Threshold(SelectBase):
     undesirable_at: float | None = None
     """Highest score of an undesirable one; just below `desirable_at` by default."""
 
+    @model_validator(mode="after")
+    def _thresholds_agree(self) -> "Threshold":
+        if self.undesirable_at is not None and self.undesirable_at >= self.desirable_at:
+            raise ValueError(
+                f"undesirable_at is {self.undesirable_at}, expected less than desirable_at {self.desirable_at}: "
+                "a score would be both"
+            )
+        return self
+
 
 class RewardWeights(SelectBase):
     """Every scored completion with the weight exp((score - best of prompt) / temperature), normalised per prompt.
 
-    Reward-weighted regression (Peters and Schaal 2007, eq. 10) with the maximum subtracted for stability.
+    Reward-weighted regression (Peters and Schaal 2007, eq. 10) with the maximum subtracted for stability. A cap per
+    source drops rows and leaves the weights of the others as they are.
     """
 
     kind: Literal["reward_weights"]

@@ -1,0 +1,136 @@
+"""Autoregressive generation of one batch of draws, with a key-value cache and each draw's own noise.
+
+Prompts are padded on the left and positions count from a prompt's own first token, so that a draw does not see the
+padding. A draw that ends stops being recorded at once; its row leaves the batch when half of the rows have ended.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache
+
+from prefkit.engines.distribution import Distribution
+from prefkit.engines.noise import gumbel_noise
+from prefkit.identity import Words
+from prefkit.sampling.protocol import FinishReason
+
+
+@dataclass(slots=True)
+class Draw:
+    """The tokens of one draw as they grow; `finish_reason` is None while it runs."""
+
+    token_ids: list[int] = field(default_factory=list[int])
+    sampling_logprobs: list[float] = field(default_factory=list[float])
+    behavior_logprobs: list[float] = field(default_factory=list[float])
+    finish_reason: FinishReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """When a draw ends. `stopped` looks at the tokens so far and finds a stop string; None when there are none."""
+
+    eos_ids: frozenset[int]
+    max_new_tokens: int
+    stopped: Callable[[Sequence[int]], bool] | None = None
+
+    def reason(self, token_ids: Sequence[int]) -> FinishReason | None:
+        """Why a draw with these tokens is over, or None."""
+        if token_ids[-1] in self.eos_ids or (self.stopped is not None and self.stopped(token_ids)):
+            return FinishReason.STOP
+        return FinishReason.LENGTH if len(token_ids) == self.max_new_tokens else None
+
+
+@torch.inference_mode()
+def generate(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], keys: Words, distribution: Distribution, ending: Ending
+) -> list[Draw]:
+    """One finished draw per prompt, in order. `keys` hold the noise keys of the draws, shape [prompts, 3]."""
+    draws = [Draw() for _ in prompts]
+    rows = list(range(len(prompts)))
+    context = _Context(model, prompts)
+    logits = context.prefill()
+    for step in range(ending.max_new_tokens):
+        tokens = _extend(draws, rows, logits, gumbel_keys=keys[rows], step=step, distribution=distribution)
+        for row in rows:
+            if draws[row].finish_reason is None:
+                draws[row].finish_reason = ending.reason(draws[row].token_ids)
+        running = [place for place, row in enumerate(rows) if draws[row].finish_reason is None]
+        if not running:
+            break
+        if len(running) <= len(rows) // 2:
+            rows = [rows[place] for place in running]
+            tokens = context.keep(running, tokens)
+        logits = context.advance(tokens)
+    return draws
+
+
+def _extend(
+    draws: Sequence[Draw],
+    rows: Sequence[int],
+    logits: torch.Tensor,
+    *,
+    gumbel_keys: Words,
+    step: int,
+    distribution: Distribution,
+) -> torch.Tensor:
+    """Draws the next token of every row and records it for the draws that still run. Returns tokens, shape [rows]."""
+    sampling = distribution.logprobs(logits)
+    behavior = logits.float().log_softmax(-1)
+    if distribution.temperature == 0:
+        tokens = sampling.argmax(-1)
+    else:
+        tokens = (sampling + gumbel_noise(gumbel_keys, step, logits.shape[-1], logits.device)).argmax(-1)
+    taken = [t.gather(-1, tokens[:, None]).squeeze(-1).tolist() for t in (sampling, behavior)]
+    for row, token, sampling_logprob, behavior_logprob in zip(rows, tokens.tolist(), *taken, strict=True):
+        draw = draws[row]
+        if draw.finish_reason is None:
+            draw.token_ids.append(token)
+            draw.sampling_logprobs.append(sampling_logprob)
+            draw.behavior_logprobs.append(behavior_logprob)
+    return tokens
+
+
+class _Context:
+    """What the model has read so far: the cache, the attention mask and the position of every row."""
+
+    def __init__(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> None:
+        longest = max(len(p) for p in prompts)
+        self._model = model
+        # The value of padding is never read: it is masked.
+        self._tokens = torch.tensor([[0] * (longest - len(p)) + list(p) for p in prompts], device=model.device)
+        self._mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=model.device)
+        self._positions = torch.tensor([len(p) for p in prompts], device=model.device)
+        self._cache: Cache | None = None
+
+    def prefill(self) -> torch.Tensor:
+        """Logits after the prompts, shape [rows, vocabulary]."""
+        return self._forward(self._tokens, (self._mask.cumsum(-1) - 1).clamp(min=0))
+
+    def advance(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Logits after one more token per row, shape [rows, vocabulary]."""
+        self._mask = torch.cat([self._mask, self._mask.new_ones(len(tokens), 1)], dim=-1)
+        logits = self._forward(tokens[:, None], self._positions[:, None])
+        self._positions = self._positions + 1
+        return logits
+
+    def keep(self, places: Sequence[int], tokens: torch.Tensor) -> torch.Tensor:
+        """Drops all rows but these. Returns their tokens."""
+        index = torch.tensor(places, device=tokens.device)
+        self._mask, self._positions = self._mask[index], self._positions[index]
+        if self._cache is not None:
+            self._cache.batch_select_indices(index)
+        return tokens[index]
+
+    def _forward(self, tokens: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        output = self._model(
+            input_ids=tokens,
+            attention_mask=self._mask,
+            position_ids=positions,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        self._cache = output.past_key_values
+        return output.logits[:, -1]

@@ -1,0 +1,150 @@
+"""Sampling with transformers in this process: the embedded default backend.
+
+The generation loop is our own, because a draw must be a function of the policy and its completion id: the noise is
+keyed by the id (`noise`), so in float32 a draw has the same tokens whatever it is batched with. The differences that
+remain, of the order of 1e-6 in a log-prob, would have to meet a near-tie between two tokens to show. One forward pass
+per token gives both kinds of log-probs.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import isfinite
+from typing import cast
+
+import torch
+from transformers import PreTrainedModel
+
+from prefkit.engines.chat import Chat, UnsupportedContentError, rendered
+from prefkit.engines.distribution import Distribution
+from prefkit.engines.generation import Draw, Ending, generate
+from prefkit.engines.loading import context_length, load_policy, torch_device
+from prefkit.engines.noise import row_keys
+from prefkit.errors import RecipeError, SourceError
+from prefkit.sampling.config import PolicyConfig, SampleConfig
+from prefkit.sampling.config import TransformersSampler as TransformersSamplerConfig
+from prefkit.sampling.policy import policy_folder
+from prefkit.sampling.protocol import Sample, SampleFailure, SampleFailureKind, SampleRequest
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A request with its prompt as the policy reads it."""
+
+    request: SampleRequest
+    token_ids: Sequence[int]
+
+
+class TransformersSampler:
+    """A causal language model that samples in batches of prompts of similar length."""
+
+    def __init__(self, config: TransformersSamplerConfig, model: PreTrainedModel, chat: Chat, policy_id: str) -> None:
+        self._config = config
+        self._model = model
+        self._chat = chat
+        self._policy_id = policy_id
+        self._distribution = Distribution(config.temperature, config.top_p, config.top_k)
+        self._ending = Ending(
+            chat.eos_ids(model.generation_config), config.max_new_tokens, _stop_finder(chat, config.stop)
+        )
+
+    @classmethod
+    def open(cls, config: SampleConfig, policy: PolicyConfig | None, policy_id: str) -> "TransformersSampler":
+        """Loads the policy's weights and tokenizer. Raises SourceError or RecipeError in one line."""
+        assert isinstance(config, TransformersSamplerConfig)
+        assert policy is not None
+        device = torch_device(config.device)
+        folder = policy_folder(policy.model, policy.revision)
+        chat = Chat.from_folder(folder, config.system, policy.trust_remote_code)
+        model = load_policy(folder, getattr(torch, config.dtype), device, policy.trust_remote_code)
+        embeddings = cast(torch.nn.Embedding, model.get_input_embeddings()).weight.shape[0]
+        if chat.vocabulary > embeddings:
+            raise SourceError(
+                f"policy {policy.model!r} has a tokenizer of {chat.vocabulary} tokens, expected at most the "
+                f"{embeddings} its weights know; save the tokenizer the weights were trained with"
+            )
+        return cls(config, model, chat, policy_id)
+
+    @property
+    def policy_id(self) -> str:
+        return self._policy_id
+
+    @property
+    def policy_version(self) -> int:
+        return 0
+
+    @property
+    def deterministic(self) -> bool:
+        return self._config.dtype == "float32"
+
+    def sample(self, requests: Sequence[SampleRequest]) -> Iterator[Sequence[Sample | SampleFailure]]:
+        """Yields the requests that cannot be sampled first, then batches with the longest prompts first.
+
+        So a batch that does not fit into memory shows at once. Raises RecipeError for that; what was yielded stands.
+        """
+        planned, failures = self._plan(requests)
+        if failures:
+            yield failures
+        planned.sort(key=lambda p: (-len(p.token_ids), p.request.completion_id))
+        cuts = [*range(0, len(planned), self._config.batch_size), len(planned)]
+        for start, end in pairwise(cuts):
+            yield self._batch(planned[start:end])
+
+    def _plan(self, requests: Sequence[SampleRequest]) -> tuple[list[_Planned], list[SampleFailure]]:
+        planned: list[_Planned] = []
+        failures: list[SampleFailure] = []
+        for request, prompt in zip(requests, rendered(self._chat, [r.prompt for r in requests]), strict=True):
+            if isinstance(prompt, UnsupportedContentError):
+                kind, detail = SampleFailureKind.UNSUPPORTED_CONTENT, str(prompt)
+            elif excess := self._excess(len(prompt)):
+                kind, detail = SampleFailureKind.PROMPT_TOO_LONG, excess
+            else:
+                planned.append(_Planned(request, prompt))
+                continue
+            failures.append(SampleFailure(request.completion_id, kind, detail))
+        return planned, failures
+
+    def _excess(self, prompt_tokens: int) -> str | None:
+        """Why a prompt of this length does not fit, or None."""
+        longest, new = context_length(self._model), self._config.max_new_tokens
+        if longest is None or prompt_tokens + new <= longest:
+            return None
+        return f"{prompt_tokens} prompt tokens and {new} new ones, expected at most {longest} in all"
+
+    def _batch(self, batch: Sequence[_Planned]) -> list[Sample | SampleFailure]:
+        keys = row_keys([p.request.completion_id for p in batch], self._config.seed)
+        try:
+            draws = generate(self._model, [p.token_ids for p in batch], keys, self._distribution, self._ending)
+        except torch.OutOfMemoryError:
+            raise RecipeError(
+                f"sample.batch_size is {self._config.batch_size}, which does not fit into the memory of "
+                f"{self._model.device} with prompts of {len(batch[0].token_ids)} tokens: lower it"
+            ) from None
+        return [self._outcome(p.request.completion_id, draw) for p, draw in zip(batch, draws, strict=True)]
+
+    def _outcome(self, completion_id: bytes, draw: Draw) -> Sample | SampleFailure:
+        if not all(map(isfinite, draw.behavior_logprobs)):
+            return SampleFailure(
+                completion_id, SampleFailureKind.ABORTED, "the policy gave log-probs that are not finite"
+            )
+        assert draw.finish_reason is not None
+        text = self._chat.text(draw.token_ids)
+        return Sample(
+            completion_id=completion_id,
+            text=text[: _first_stop(text, self._config.stop)],
+            finish_reason=draw.finish_reason,
+            token_ids=draw.token_ids,
+            sampling_logprobs=draw.sampling_logprobs,
+            behavior_logprobs=draw.behavior_logprobs,
+        )
+
+
+def _stop_finder(chat: Chat, stop: Sequence[str]) -> Callable[[Sequence[int]], bool] | None:
+    if not stop:
+        return None
+    return lambda token_ids: _first_stop(chat.text(token_ids), stop) is not None
+
+
+def _first_stop(text: str, stop: Sequence[str]) -> int | None:
+    """Where the first stop string begins, or None."""
+    return min((place for place in (text.find(s) for s in stop) if place >= 0), default=None)

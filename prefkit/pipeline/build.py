@@ -1,0 +1,158 @@
+"""`build`: from a recipe to a version, computing only what is missing.
+
+A build that finds the recipe's fingerprint, its import and the heads of all fact tables as the newest version has them
+returns that version at once. Otherwise all stages run over the facts, and the rows are published when they differ from
+the newest version's: same recipe and same facts give the same bytes, so nothing new is written twice.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+
+from prefkit.errors import DamageError
+from prefkit.identity import Json, canonical_json, content_id
+from prefkit.pipeline.draws import Block, draw, to_do
+from prefkit.pipeline.importing import Import, import_prompts, require_import
+from prefkit.pipeline.labels import Labeller, label
+from prefkit.pipeline.progress import Progress, Silent
+from prefkit.pipeline.recipe import Recipe
+from prefkit.pipeline.publish import PINNED, content_of, provenance_of, write_files
+from prefkit.pipeline.resolve import Resolved, placed_policy, resolved
+from prefkit.pipeline.stages import Stages
+from prefkit.records import CONFIGS
+from prefkit.sampling.registry import open_sampler
+from prefkit.scoring.registry import open_scorer
+from prefkit.store.facts import FactStore
+from prefkit.store.files import remove_tree
+from prefkit.store.versions import Version, content_hash
+from prefkit.store.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What a build did."""
+
+    version: Version
+    new: bool
+    """False when the newest version was this one already."""
+    drawn: int
+    labelled: int
+
+
+@dataclass
+class LocalMaker:
+    """Computes missing facts in this process."""
+
+    recipe: Resolved
+    facts: FactStore
+    cache: Path
+    progress: Progress
+    retry: Collection[str]
+    drawn: int = 0
+    labelled: int = 0
+
+    def draw(self, block: Block, keys: pl.DataFrame, tasks: pl.DataFrame) -> bool:
+        """See Maker."""
+        missing = to_do(keys, self.retry)
+        self.progress.stage("sample", keys.height, missing.height)
+        if missing.is_empty():
+            return False
+        config = self.recipe.recipe.sample[block.number]
+        config = config.model_copy(update={"policy": placed_policy(config.policy, self.recipe.folder)})
+        policy = placed_policy(self.recipe.recipe.policy, self.recipe.folder)
+        sampler = open_sampler(config, policy, self.cache)
+        if sampler.policy_id != block.policy_id:
+            raise DamageError(f"the weights of {block.policy_id} changed while the build was starting: run it again")
+        missing = missing.select("prompt", "prompt_id", "sample_index", "completion_id", "attempt")
+        missing = missing.with_columns(messages=tasks["messages"].gather(missing["prompt"]))
+        draw(self.facts, sampler, block, missing, self.progress)
+        self.drawn += missing.height
+        return True
+
+    def label(self, labeller: Labeller, keys: pl.DataFrame, tasks: pl.DataFrame, candidates: pl.DataFrame) -> bool:
+        """See Maker."""
+        missing = to_do(keys, self.retry)
+        self.progress.stage("score", keys.height, missing.height)
+        if missing.is_empty():
+            return False
+        config = self.recipe.recipe.score[self.recipe.labellers.index(labeller)]
+        scorer = open_scorer(config, self.recipe.folder)
+        missing = missing.select("candidate", "prompt", "completion_id", pl.col("aspect").cast(pl.String), "repeat", "input_id", "attempt")
+        own = tasks.select("messages", *labeller.reads)
+        read = [own[c].gather(missing["prompt"]) for c in own.columns]
+        missing = missing.with_columns(*read, text=candidates["text"].gather(missing["candidate"]))
+        label(self.facts, scorer, labeller, missing, self.progress)
+        self.labelled += missing.height
+        return True
+
+
+def build(recipe: Recipe, workspace: Workspace, folder: Path, progress: Progress | None = None, retry: Collection[str] = ()) -> Built:
+    """Builds the recipe's dataset and returns its version. `folder` is what relative paths in the recipe start from.
+
+    `retry` names final failure kinds to try again. Whatever was computed before an error or a crash is kept.
+    """
+    with workspace.building(recipe.name):
+        target = resolved(recipe, folder, workspace.policy_cache)
+        imported = _imported(target, workspace.facts)
+        newest = workspace.versions.newest(recipe.name)
+        if newest and not retry and _is_current(newest, target, imported, workspace.facts.heads()):
+            return Built(newest, new=False, drawn=0, labelled=0)
+        _record_configs(target, workspace.facts)
+        maker = LocalMaker(target, workspace.facts, workspace.policy_cache, progress or Silent(), retry)
+        stages = Stages(target, workspace.facts, _pins(workspace.facts.heads()), maker)
+        version = _published(stages, stages.run(imported), imported, workspace, newest)
+        return Built(version, version != newest, maker.drawn, maker.labelled)
+
+
+def _imported(target: Resolved, facts: FactStore) -> Import:
+    prompts = target.recipe.prompts
+    if prompts.imported:
+        return require_import(facts, prompts.imported)
+    return import_prompts(facts, target.folder / str(prompts.path), prompts.map, target.source)
+
+
+def _pins(heads: Mapping[str, int]) -> dict[str, int]:
+    return {table.name: heads[table.name] for table in PINNED}
+
+
+def _is_current(newest: Version, target: Resolved, imported: Import, heads: Mapping[str, int]) -> bool:
+    return (
+        newest.pins == _pins(heads)
+        and newest.content["fingerprint"] == target.fingerprint
+        and newest.content["to_retry"] == 0
+        and newest.provenance["import_id"] == imported.id.hex()
+    )
+
+
+def _published(stages: Stages, rows: dict[str, pl.DataFrame], imported: Import, workspace: Workspace, newest: Version | None) -> Version:
+    draft = workspace.versions.draft()
+    content = content_of(stages, write_files(stages, rows, draft))
+    if newest and content_hash(content) == newest.manifest["content_hash"]:
+        remove_tree(draft)
+        return newest
+    version = workspace.versions.next(stages.recipe.recipe.name)
+    # Pinned first: a version that is visible can always be rebuilt. A crash in between leaves a pin that gc removes.
+    workspace.facts.pin(version.pin, stages.pins)
+    return workspace.versions.publish(version, draft, content, stages.pins, provenance_of(stages, imported, newest))
+
+
+def _record_configs(target: Resolved, facts: FactStore) -> None:
+    """Notes what the config ids in the fact tables stand for, so that a row's story can be told without the recipe."""
+    rows: list[tuple[str, int | None, str, Json]] = []
+    for config, block in zip(target.recipe.sample, target.blocks, strict=True):
+        policy = config.policy or target.recipe.policy
+        rows.append(("sampler", block.sampler_id, config.backend, config.identity_values()))
+        rows.append(("policy", None, block.policy_id, policy.model_dump(mode="json") if policy else None))
+    for config, labeller in zip(target.recipe.score, target.labellers, strict=True):
+        rows.append(("scorer", labeller.scorer_id, ",".join(labeller.aspects), config.identity_values()))
+    known = set(facts.read(CONFIGS, ["id"])["id"])
+    ids = {content_id("config", [kind, number, name]): (kind, number, name, canonical_json(value).decode()) for kind, number, name, value in rows}
+    new = {i: row for i, row in ids.items() if i not in known}
+    if new:
+        columns = list(zip(*new.values(), strict=True))
+        schema = CONFIGS.schema
+        arrays = {"id": list(new), "kind": columns[0], "config_id": columns[1], "name": columns[2], "json": columns[3]}
+        facts.append(CONFIGS, pa.table({n: pa.array(v, schema.field(n).type) for n, v in arrays.items()}))

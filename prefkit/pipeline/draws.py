@@ -1,0 +1,121 @@
+"""The sample stage: which draws the recipe needs, which of them are facts already, and how the rest is drawn.
+
+A draw is keyed by (prompt, policy, policy version, sampler, index). The plan is exact: index below `n`, never everything
+the table holds for a prompt. What is missing or failed for a passing reason is drawn, and every finished batch is
+durable before the next is asked for.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from prefkit.errors import LedgerError
+from prefkit.identity import content_id, id_words, row_ids
+from prefkit.pipeline.progress import Progress
+from prefkit.records import COMPLETIONS
+from prefkit.sampling.protocol import Sample, SampleFailure, Sampler, SampleRequest
+from prefkit.store.facts import FactStore, settled
+
+SAMPLED = "sampled"
+CHUNK = 20_000
+"""Requests handed to a sampler at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One `sample` block with the identity of what it draws from."""
+
+    number: int
+    policy_id: str
+    policy_version: int
+    sampler_id: int
+    n: int
+
+    @property
+    def where(self) -> Mapping[str, str | int]:
+        """What all its facts have in common."""
+        return {"policy_id": self.policy_id, "policy_version": self.policy_version, "sampler_id": self.sampler_id}
+
+
+def planned_draws(prompts: pl.DataFrame, block: Block) -> pl.DataFrame:
+    """The keys of a block: `prompt`, `prompt_id`, `block`, `sample_index` and `completion_id`, sorted by the first."""
+    indexes = pl.DataFrame({"sample_index": np.arange(block.n, dtype=np.int32)})
+    keys = prompts.select("prompt", "prompt_id").join(indexes, how="cross").with_columns(block=pl.lit(block.number, pl.UInt16))
+    ids = completion_ids(keys["prompt_id"].to_arrow(), block, keys["sample_index"].to_numpy())
+    return keys.with_columns(completion_id=pl.Series(pl.from_arrow(ids)))
+
+
+def completion_ids(prompt_ids: pa.Array, block: Block, sample_indexes: np.ndarray) -> pa.Array:
+    """The ids of draws, from the columns of their key."""
+    rows = len(sample_indexes)
+    policy = id_words(pa.array([content_id("policy", block.policy_id)], pa.binary(16)))
+    fixed = np.array([block.policy_version, block.sampler_id], np.int64).view(np.uint64)
+    same = np.broadcast_to(np.concatenate([policy[0], fixed]), (rows, 4))
+    return row_ids(id_words(prompt_ids), same, sample_indexes.astype(np.int64).view(np.uint64))
+
+
+def known_draws(facts: FactStore, plan: pl.DataFrame, block: Block, columns: Sequence[str], at: int | None) -> pl.DataFrame:
+    """The plan with `outcome` (null: not drawn yet), `attempt`, `transient` and the named columns of the facts."""
+    status = ["id", "batch_id", "failure", "transient", "attempt"]
+    facts_rows = settled(facts.read(COMPLETIONS, [*status, *columns], block.where, at))
+    known = facts_rows.rename({"id": "completion_id"}).drop("batch_id").with_columns(outcome=pl.col("failure").fill_null(SAMPLED))
+    return plan.join(known.drop("failure"), on="completion_id", how="left", maintain_order="left")
+
+
+def to_do(keys: pl.DataFrame, retry: Collection[str]) -> pl.DataFrame:
+    """The keys that must be computed: never tried, failed for a passing reason, or of a failure kind to `retry`."""
+    return keys.filter(pl.col("outcome").is_null() | pl.col("transient").fill_null(value=False) | pl.col("outcome").is_in(list(retry)))
+
+
+def draw(facts: FactStore, sampler: Sampler, block: Block, missing: pl.DataFrame, progress: Progress) -> None:
+    """Draws the missing keys (which carry their prompt's `messages`) and stores each batch as it finishes."""
+    for start in range(0, missing.height, CHUNK):
+        part = missing.slice(start, CHUNK)
+        keys = {row["completion_id"]: row for row in part.drop("messages").iter_rows(named=True)}
+        requests = [SampleRequest(i, m) for i, m in zip(part["completion_id"].to_list(), part["messages"].to_list(), strict=True)]
+        for batch in sampler.sample(requests):
+            facts.append(COMPLETIONS, _rows(block, batch, [_claimed(keys, s.completion_id) for s in batch]))
+            progress.advance(len(batch))
+        if keys:
+            raise LedgerError(f"sampler of {block.policy_id} answered {part.height - len(keys)} of {part.height} requests, expected all: the build is refused")
+
+
+def _claimed(keys: dict[bytes, dict[str, object]], completion_id: bytes) -> dict[str, object]:
+    if completion_id not in keys:
+        raise LedgerError(f"sampler answered {completion_id.hex()}, which was not asked for or was answered before: the build is refused")
+    return keys.pop(completion_id)
+
+
+def _rows(block: Block, batch: Iterable[Sample | SampleFailure], keys: Sequence[dict[str, object]]) -> pa.Table:
+    rows = [{**_key(block, key), **_result(result)} for result, key in zip(batch, keys, strict=True)]
+    names = [n for n in COMPLETIONS.schema.names if n not in ("batch_id", "row_hash")]
+    return pa.Table.from_pylist(rows, schema=pa.schema([COMPLETIONS.schema.field(n) for n in names]))
+
+
+def _key(block: Block, key: Mapping[str, object]) -> dict[str, object]:
+    attempt = key["attempt"]
+    return {
+        "id": key["completion_id"],
+        "prompt_id": key["prompt_id"],
+        "sample_index": key["sample_index"],
+        "attempt": attempt + 1 if isinstance(attempt, int) else 0,
+        **block.where,
+    }
+
+
+def _result(result: Sample | SampleFailure) -> dict[str, object]:
+    if isinstance(result, SampleFailure):
+        return {"failure": str(result.kind), "detail": result.detail, "transient": result.kind.transient}
+    return {
+        "completion": [{"role": "assistant", "content": result.text}],
+        "token_ids": result.token_ids,
+        "sampling_logprobs": result.sampling_logprobs,
+        "behavior_logprobs": result.behavior_logprobs,
+        "finish_reason": str(result.finish_reason),
+        "transient": False,
+    }
+
+

@@ -1,0 +1,119 @@
+"""The score stage: which labels the recipe needs, which of them are facts already, and how the rest is made.
+
+A label is keyed by (completion, scorer, aspect, repeat, input id), where the input id is a hash of what the scorer read
+besides the completion. A corrected gold answer is another input id, so its labels are made anew and no others.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from prefkit.errors import LedgerError
+from prefkit.hashing import row_hashes
+from prefkit.identity import content_id, id_words, row_ids
+from prefkit.pipeline.progress import Progress
+from prefkit.records import SCORES
+from prefkit.scoring.protocol import Score, ScoreFailure, Scorer, ScoreRequest
+from prefkit.store.facts import FactStore, settled
+
+SCORED = "scored"
+CHUNK = 20_000
+"""Requests handed to a scorer at once."""
+_KEY = ("completion_id", "aspect", "repeat")
+
+
+@dataclass(frozen=True, slots=True)
+class Labeller:
+    """One entry of the `score` list with its identity."""
+
+    scorer_id: int
+    aspects: tuple[str, ...]
+    repeats: int
+    reads: tuple[str, ...]
+
+
+def input_ids(tasks: pl.DataFrame, labeller: Labeller) -> pl.Series:
+    """For each task, the id of the values the labeller reads of it (columns of the task); 63 bits, as config ids."""
+    if not labeller.reads:
+        return pl.Series("input_id", np.zeros(tasks.height, np.int64))
+    read = tasks.select(sorted(labeller.reads)).to_arrow().cast(pa.schema([(c, pa.string()) for c in sorted(labeller.reads)]))
+    return pl.Series("input_id", (row_hashes(read, read.column_names) >> np.uint64(1)).astype(np.int64))
+
+
+def planned_labels(candidates: pl.DataFrame, tasks: pl.DataFrame, labeller: Labeller) -> pl.DataFrame:
+    """The keys of a labeller: `candidate`, `prompt`, `completion_id`, `aspect`, `repeat`, `input_id`."""
+    inputs = tasks.select("prompt", input_ids(tasks, labeller))
+    keys = candidates.select("candidate", "prompt", "completion_id").join(inputs, on="prompt", how="left", maintain_order="left")
+    aspects = pl.Series("aspect", labeller.aspects, pl.Enum(labeller.aspects))
+    calls = aspects.to_frame().join(pl.DataFrame({"repeat": np.arange(labeller.repeats, dtype=np.int32)}), how="cross")
+    return keys.join(calls, how="cross")
+
+
+def known_labels(facts: FactStore, plan: pl.DataFrame, labeller: Labeller, at: int | None) -> pl.DataFrame:
+    """The plan with `outcome` (null: not labelled yet), `score`, `attempt`, `transient` and `score_id` of the facts."""
+    columns = ["id", "batch_id", "completion_id", "aspect", "repeat", "input_id", "score", "failure", "transient", "attempt"]
+    where = {"scorer_id": labeller.scorer_id, "aspect": labeller.aspects}
+    rows = settled(facts.read(SCORES, columns, where, at))
+    known = rows.drop("batch_id").rename({"id": "score_id"}).with_columns(
+        pl.col("aspect").cast(pl.Enum(labeller.aspects)), outcome=pl.col("failure").fill_null(SCORED)
+    )
+    return plan.join(known.drop("failure"), on=["completion_id", "aspect", "repeat", "input_id"], how="left", maintain_order="left")
+
+
+def label(facts: FactStore, scorer: Scorer, labeller: Labeller, missing: pl.DataFrame, progress: Progress) -> None:
+    """Labels the missing keys (which carry `messages`, `text` and what is read) and stores each batch as it finishes."""
+    for start in range(0, missing.height, CHUNK):
+        part = missing.slice(start, CHUNK)
+        rows = list(part.iter_rows(named=True))
+        keys = {tuple(row[k] for k in _KEY): row for row in rows}
+        for batch in scorer.score([_request(row, labeller) for row in rows]):
+            facts.append(SCORES, _rows(labeller, batch, [_claimed(keys, r) for r in batch]))
+            progress.advance(len(batch))
+        if keys:
+            raise LedgerError(f"scorer of {labeller.aspects} answered {len(rows) - len(keys)} of {len(rows)} requests, expected all: the build is refused")
+
+
+def _request(row: Mapping[str, object], labeller: Labeller) -> ScoreRequest:
+    inputs = {name: row[name] for name in labeller.reads}
+    return ScoreRequest(row["completion_id"], row["aspect"], row["repeat"], row["messages"], row["text"], inputs)  # type: ignore[arg-type]
+
+
+def _claimed(keys: dict[tuple[object, ...], dict[str, object]], result: Score | ScoreFailure) -> dict[str, object]:
+    key = (result.completion_id, result.aspect, result.repeat)
+    if key not in keys:
+        raise LedgerError(f"scorer answered {result.completion_id.hex()} on {result.aspect}, which was not asked for or was answered before: the build is refused")
+    return keys.pop(key)
+
+
+def _rows(labeller: Labeller, batch: Iterable[Score | ScoreFailure], keys: Sequence[dict[str, object]]) -> pa.Table:
+    rows = [_result(result) | _key(labeller, key) for result, key in zip(batch, keys, strict=True)]
+    names = [n for n in SCORES.schema.names if n not in ("batch_id", "row_hash", "id")]
+    table = pa.Table.from_pylist(rows, schema=pa.schema([SCORES.schema.field(n) for n in names]))
+    return table.add_column(0, "id", score_ids(table))
+
+
+def _key(labeller: Labeller, key: Mapping[str, object]) -> dict[str, object]:
+    attempt = key["attempt"]
+    return {
+        **{name: key[name] for name in (*_KEY, "input_id")},
+        "scorer_id": labeller.scorer_id,
+        "attempt": attempt + 1 if isinstance(attempt, int) else 0,
+    }
+
+
+def _result(result: Score | ScoreFailure) -> dict[str, object]:
+    spent = {name: getattr(result, name) for name in ("raw", "input_tokens", "output_tokens", "cost")}
+    if isinstance(result, ScoreFailure):
+        return spent | {"failure": str(result.kind), "detail": result.detail, "transient": result.kind.transient}
+    return spent | {"score": result.score, "rationale": result.rationale, "transient": False}
+
+
+def score_ids(rows: pa.Table) -> pa.Array:
+    """The ids of score rows, from the columns of their key."""
+    aspects = rows["aspect"].combine_chunks().dictionary_encode()
+    named = id_words(pa.array([content_id("aspect", a) for a in aspects.dictionary.to_pylist()], pa.binary(16)))
+    numbers = np.stack([rows[c].to_numpy().astype(np.int64).view(np.uint64) for c in ("scorer_id", "repeat", "input_id")], axis=1)
+    return row_ids(id_words(rows["completion_id"].combine_chunks()), named[aspects.indices.to_numpy()], numbers)

@@ -1,0 +1,65 @@
+"""What a version is made of: its files, the content part of its manifest, and its provenance."""
+
+import os
+import platform
+import socket
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version as installed
+from pathlib import Path
+
+import polars as pl
+
+from prefkit.identity import Json
+from prefkit.pipeline.importing import Import
+from prefkit.pipeline.rows import pair_schema, subset_schema, to_arrow
+from prefkit.pipeline.stages import Stages
+from prefkit.records import COMPLETIONS, IMPORTS, PROMPTS, SCORES, TASKS
+from prefkit.selection.config import PairBase
+from prefkit.store.versions import OUTCOMES, FileEntry, Version, entries_json, write_rows
+
+PINNED = (PROMPTS, TASKS, IMPORTS, COMPLETIONS, SCORES)
+"""The tables a version is made from."""
+PAIRS, SUBSET = "pairs", "subset"
+
+
+def write_files(stages: Stages, rows: Mapping[str, pl.DataFrame], draft: Path) -> dict[str, FileEntry]:
+    """Writes the splits and the outcomes into a draft folder."""
+    aspects = [a for labeller in stages.recipe.labellers for a in labeller.aspects]
+    schema = pair_schema(aspects) if kind_of(stages) == PAIRS else subset_schema(aspects)
+    entries = {name: write_rows(draft / f"{name}.arrow", to_arrow(part, schema)) for name, part in rows.items()}
+    return entries | {OUTCOMES: write_rows(draft / f"{OUTCOMES}.arrow", stages.dropped.table())}
+
+
+def kind_of(stages: Stages) -> str:
+    """`pairs` or `subset`: whether a row is a pair or a single completion."""
+    return PAIRS if isinstance(stages.recipe.recipe.select, PairBase) else SUBSET
+
+
+def content_of(stages: Stages, files: Mapping[str, FileEntry]) -> dict[str, Json]:
+    """The hashed part of the manifest: equal for two builds that reach the same facts by different ways."""
+    return {
+        "kind": kind_of(stages),
+        "fingerprint": stages.recipe.fingerprint,
+        "recipe": stages.recipe.content(),
+        "parents": [],
+        "ledger": stages.ledger.to_json(),
+        "to_retry": stages.to_retry,
+        "files": entries_json(files),
+    }
+
+
+def provenance_of(stages: Stages, imported: Import, newest: Version | None) -> dict[str, Json]:
+    """Who, when, where, and the recipe as it was written."""
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "by": os.environ.get("USER") or os.environ.get("LOGNAME") or "unknown",
+        "host": socket.gethostname(),
+        "python": platform.python_version(),
+        "packages": {name: installed(name) for name in ("prefkit", "polars", "pyarrow", "pylance")},
+        "recipe": stages.recipe.recipe.model_dump(mode="json"),
+        "folder": str(stages.recipe.folder),
+        "import_id": imported.id.hex(),
+        "superseded": stages.superseded,
+        "previous": newest.label if newest else None,
+    }

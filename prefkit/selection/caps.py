@@ -1,0 +1,102 @@
+"""Bounds on pairs, and caps per prompt and per source: which rows stay, and why the others do not."""
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from prefkit.identity import Words, mix64
+from prefkit.selection.completions import Index, Mask, first_of_groups, group_ranks
+from prefkit.selection.config import CorrectVsIncorrect, GradedComparisons, PairConfig
+from prefkit.selection.outcomes import ROW_CODE, Codes, RowOutcome, group_starts
+from prefkit.selection.pairs import Pairs
+
+_SOURCE_SALT = np.uint64(0x9E3779B97F4A7C15)
+_LAST = np.uint64(2**64 - 1)
+
+
+def bounded(pairs: Pairs, config: PairConfig) -> Codes:
+    """The outcome of each pair by itself: the first test it fails, else `selected`."""
+    codes = np.full(len(pairs.margin), ROW_CODE[RowOutcome.SELECTED], np.uint8)
+    if config.max_length_ratio is not None:
+        codes[_unequal_lengths(pairs, config.max_length_ratio)] = ROW_CODE[RowOutcome.LENGTH_RATIO]
+    if config.max_score_margin is not None:
+        codes[pairs.margin > config.max_score_margin] = ROW_CODE[RowOutcome.ABOVE_MARGIN]
+    codes[pairs.margin < config.min_score_margin] = ROW_CODE[RowOutcome.BELOW_MARGIN]
+    codes[pairs.margin <= _widest_tie(config)] = ROW_CODE[RowOutcome.TIE]
+    codes[np.isnan(pairs.margin)] = ROW_CODE[RowOutcome.UNSCORED]
+    return codes
+
+
+def cap_prompts(codes: Codes, pairs: Pairs, config: PairConfig) -> None:
+    """Marks the selected pairs beyond `per_prompt` as `not_selected`."""
+    if config.per_prompt is None:
+        return
+    rows = np.flatnonzero(codes == ROW_CODE[RowOutcome.SELECTED])
+    _, counts = _prompt_groups(pairs.take(rows))
+    rows = rows[np.repeat(counts > config.per_prompt, counts)]
+    if not len(rows):
+        return
+    crowded = pairs.take(rows)
+    if isinstance(config, CorrectVsIncorrect):
+        kept = _least_used(crowded, config.per_prompt)
+    else:
+        kept = _widest(crowded, config.per_prompt)
+    codes[rows[~kept]] = ROW_CODE[RowOutcome.NOT_SELECTED]
+
+
+def cap_sources(codes: Codes, order: Words, sources: pl.Series, per_source: int) -> None:
+    """Marks the selected rows beyond `per_source` as `over_source_cap`; which of them stay is random, keyed by row.
+
+    `order` and `sources` are those of the selected rows.
+    """
+    rows = np.flatnonzero(codes == ROW_CODE[RowOutcome.SELECTED])
+    # Mixed again: rows that were picked for a small order must not come first here as well.
+    frame = pl.DataFrame({"source": sources, "order": mix64(order ^ _SOURCE_SALT)})
+    ranks = frame.select(pl.col("order").rank("ordinal").over("source")).to_series().to_numpy()
+    codes[rows[ranks > per_source]] = ROW_CODE[RowOutcome.OVER_SOURCE_CAP]
+
+
+def _unequal_lengths(pairs: Pairs, max_ratio: float) -> Mask:
+    lengths = pairs.of.frame["length"].to_numpy()
+    better, worse = lengths[pairs.better], lengths[pairs.worse]
+    return np.maximum(better, worse) > max_ratio * np.minimum(better, worse)
+
+
+def _widest_tie(config: PairConfig) -> float:
+    return 2 * config.tie_band if isinstance(config, GradedComparisons) else 0.0
+
+
+def _widest(pairs: Pairs, per_prompt: int) -> Mask:
+    """The pairs with the widest margins of their prompt, equal margins in random order."""
+    starts, counts = _prompt_groups(pairs)
+    return group_ranks(starts, counts, -pairs.margin, pairs.order) < per_prompt
+
+
+def _prompt_groups(pairs: Pairs) -> tuple[Index, Index]:
+    starts = group_starts(pairs.of.prompt[pairs.better])
+    return starts, np.diff(starts, append=len(pairs.better))
+
+
+def _least_used(pairs: Pairs, per_prompt: int) -> Mask:
+    """Random pairs, one after the other: each time one whose completions were used least so far.
+
+    Every prompt must have more than `per_prompt` pairs.
+    """
+    kept = np.zeros(len(pairs.better), np.bool_)
+    uses = np.zeros(len(pairs.of.prompt), np.int32)
+    starts, counts = _prompt_groups(pairs)
+    order = pairs.order
+    for _ in range(per_prompt):
+        picked = _lightest(np.where(kept, _NEVER, uses[pairs.better] + uses[pairs.worse]), order, starts, counts)
+        kept[picked] = True
+        uses[pairs.better[picked]] += 1
+        uses[pairs.worse[picked]] += 1
+    return kept
+
+
+_NEVER = np.int32(2**31 - 1)
+
+
+def _lightest(burden: npt.NDArray[np.int32], order: Words, starts: Index, counts: Index) -> Index:
+    eligible = burden == np.repeat(np.minimum.reduceat(burden, starts), counts)
+    return first_of_groups(np.where(eligible, order, _LAST), eligible, starts, counts)

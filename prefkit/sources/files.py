@@ -1,0 +1,133 @@
+"""Source files: JSON Lines, JSON, CSV, TSV and Parquet, each also compressed (`.gz`, `.zst`).
+
+A row that cannot be read is an outcome row beside its siblings (see `prefkit.sources.rows`). A file that cannot be read
+as a whole is a SourceError in one line; a Parquet file is read whole or not at all.
+"""
+
+import gzip
+import io
+import json
+import re
+import zlib
+from collections.abc import Callable, Mapping
+from hashlib import blake2b, file_digest
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+from polars.exceptions import PolarsError
+
+from prefkit.errors import NotBuiltError, SourceError, suggestion
+from prefkit.identity import content_id
+from prefkit.sources.delimited import read_csv, read_tsv
+from prefkit.sources.json_lines import read_json, read_json_lines
+from prefkit.sources.rows import SourceRows, source_rows
+
+_UTF8_BOM = b"\xef\xbb\xbf"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def read_rows(path: str | Path) -> SourceRows:
+    """The rows of a file. Raises SourceError for a file that is missing, empty, damaged or of an unknown kind."""
+    file = Path(path)
+    reader, decompress = _reader(file)
+    data = decompress(_bytes(file), str(path))
+    if not data:
+        raise SourceError(f"{path} is empty (an empty dataset), expected rows: check how the file was written")
+    return reader(data, str(path))
+
+
+def file_fingerprint(path: str | Path, mapping: Mapping[str, str]) -> str:
+    """32 hex digits that stay the same as long as the file's bytes and the mapping do."""
+    try:
+        with Path(path).open("rb") as file:
+            digest = file_digest(file, blake2b).hexdigest()
+    except OSError as error:
+        raise _unreadable(Path(path), error) from None
+    return content_id("import", {"file": digest, "map": dict(mapping)}).hex()
+
+
+def _read_text(read: Callable[[bytes, str], SourceRows]) -> Callable[[bytes, str], SourceRows]:
+    def checked(data: bytes, name: str) -> SourceRows:
+        encoding = json.detect_encoding(data)
+        if not encoding.startswith("utf-8"):
+            raise SourceError(f"{name} is {encoding.upper()}, expected UTF-8: save it as UTF-8")
+        return read(data.removeprefix(_UTF8_BOM), name)
+
+    return checked
+
+
+def _read_parquet(data: bytes, name: str) -> SourceRows:
+    try:
+        frame = pl.read_parquet(io.BytesIO(data))
+    except (PolarsError, OSError) as error:
+        raise SourceError(f"{name} is no readable Parquet file: {_first_line(error)}") from None
+    return source_rows(name, range(1, len(frame) + 1), frame, frozenset(), [])
+
+
+def _as_is(data: bytes, name: str) -> bytes:
+    return data
+
+
+def _gunzip(data: bytes, name: str) -> bytes:
+    try:
+        return gzip.decompress(data)
+    except (EOFError, OSError, zlib.error) as error:
+        raise SourceError(f"{name} cannot be unpacked ({_first_line(error)}): download or write it again") from None
+
+
+def _unzstd(data: bytes, name: str) -> bytes:
+    try:
+        return pa.CompressedInputStream(pa.BufferReader(data), "zstd").read()
+    except (OSError, pa.ArrowException) as error:
+        raise SourceError(f"{name} cannot be unpacked ({_first_line(error)}): download or write it again") from None
+
+
+READERS: dict[str, Callable[[bytes, str], SourceRows]] = {
+    ".jsonl": _read_text(read_json_lines),
+    ".ndjson": _read_text(read_json_lines),
+    ".json": _read_text(read_json),
+    ".csv": _read_text(read_csv),
+    ".tsv": _read_text(read_tsv),
+    ".parquet": _read_parquet,
+}
+DECOMPRESSORS: dict[str, Callable[[bytes, str], bytes]] = {".gz": _gunzip, ".zst": _unzstd}
+
+
+def _reader(file: Path) -> tuple[Callable[[bytes, str], SourceRows], Callable[[bytes, str], bytes]]:
+    suffixes = [suffix.lower() for suffix in file.suffixes]
+    packing = suffixes.pop() if suffixes and suffixes[-1] in DECOMPRESSORS else None
+    suffix = suffixes[-1] if suffixes else ""
+    if suffix in READERS:
+        return READERS[suffix], DECOMPRESSORS[packing] if packing else _as_is
+    if _HUB_ID.fullmatch(str(file)) and not file.parent.exists():
+        raise NotBuiltError(f"{file} looks like a Hub dataset, which this release cannot read: give a file instead")
+    if file.is_dir():
+        raise SourceError(f"{file} is a folder, expected a file: name one of its files")
+    raise SourceError(
+        f"{file} has the extension {suffix or 'none'!r}, expected one of {', '.join(READERS)} (also with .gz or .zst): "
+        "rename or convert it"
+    )
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise _unreadable(file, error) from None
+
+
+def _unreadable(file: Path, error: OSError) -> SourceError:
+    match error:
+        case FileNotFoundError():
+            siblings = [p.name for p in file.parent.glob("*")] if file.parent.is_dir() else []
+            near = suggestion(file.name, siblings)
+            return SourceError(f"{file} does not exist, expected a file{near if 'did you mean' in near else ''}")
+        case IsADirectoryError():
+            return SourceError(f"{file} is a folder, expected a file: name one of its files")
+        case _:
+            return SourceError(f"{file} cannot be read: {error.strerror}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

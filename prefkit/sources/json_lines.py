@@ -1,0 +1,124 @@
+"""JSON files: one object per line, or one array of objects.
+
+Each line is parsed by itself, so a bad line costs that line. Typed columnar readers are not used here: they write mixed
+columns as strings, read only the keys of the first rows, and turn a lone surrogate into a NUL, all without a word.
+"""
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from typing import TypeGuard
+
+import polars as pl
+
+from prefkit.errors import SourceError
+from prefkit.identity import Json, canonical_json
+from prefkit.sources.rows import BadRow, SourceRows, source_rows
+
+MAX_COLUMNS = 2_000
+"""More different keys than this are no table, but for example an object keyed by id."""
+
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def read_json_lines(data: bytes, name: str) -> SourceRows:
+    """The objects of a file with one JSON object per line; blank lines are no rows."""
+    records: list[dict[str, Json]] = []
+    numbers: list[int] = []
+    bad: list[BadRow] = []
+    for number, line in enumerate(data.split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            records.append(_record(line))
+        except (ValueError, RecursionError) as error:
+            bad.append(BadRow(number, _reason(error)))
+        else:
+            numbers.append(number)
+    return _table(records, numbers, bad, name)
+
+
+def read_json(data: bytes, name: str) -> SourceRows:
+    """The objects of a `.json` file: an array of them, or one per line."""
+    if not data.lstrip().startswith(b"["):
+        return read_json_lines(data, name)
+    try:
+        items = _DECODER.decode(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise SourceError(
+            f"{name} is no JSON array ({_reason(error)}), expected an array of objects: "
+            "repair it, or write one object per line"
+        ) from None
+    records: list[dict[str, Json]] = []
+    numbers: list[int] = []
+    bad: list[BadRow] = []
+    for number, item in enumerate(items, start=1):
+        try:
+            records.append(_checked(item, surrogates=True))
+        except ValueError as error:
+            bad.append(BadRow(number, str(error)))
+        else:
+            numbers.append(number)
+    return _table(records, numbers, bad, name)
+
+
+def _refuse_constant(constant: str) -> float:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {digits[:20]} is too large")
+    return value
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
+
+
+def _record(line: bytes) -> dict[str, Json]:
+    text = line.decode()
+    return _checked(_DECODER.decode(text.strip("\r\t ")), surrogates=_SURROGATE_ESCAPE.search(text) is not None)
+
+
+def _checked(value: Json, surrogates: bool) -> dict[str, Json]:
+    if not _is_object(value):
+        raise ValueError(f"a {type(value).__name__}, expected an object")
+    if surrogates:
+        canonical_json(value)
+    return value
+
+
+def _is_object(value: Json) -> TypeGuard[dict[str, Json]]:
+    return isinstance(value, dict)
+
+
+def _reason(error: ValueError | RecursionError) -> str:
+    match error:
+        case UnicodeDecodeError():
+            return f"not UTF-8 at byte {error.start + 1}"
+        case json.JSONDecodeError():
+            return f"{error.msg} at character {error.pos + 1}"
+        case RecursionError():
+            return "nested too deeply"
+        case _:
+            return str(error)
+
+
+def _table(records: Sequence[dict[str, Json]], numbers: Sequence[int], bad: Sequence[BadRow], name: str) -> SourceRows:
+    names = list(dict.fromkeys(key for record in records for key in record))
+    if len(names) > MAX_COLUMNS:
+        raise SourceError(
+            f"{name} has {len(names)} different keys, expected at most {MAX_COLUMNS}: "
+            "write one object with the same keys per row"
+        )
+    columns: list[pl.Series] = []
+    json_columns: set[str] = set()
+    for column in names:
+        values = [record.get(column) for record in records]
+        if not {type(value) for value in values} <= {str, type(None)}:
+            json_columns.add(column)
+            values = [None if value is None else canonical_json(value).decode() for value in values]
+        columns.append(pl.Series(column, values, pl.String))
+    return source_rows(name, numbers, pl.DataFrame(columns), frozenset(json_columns), bad)
