@@ -46,8 +46,7 @@ def load_policy(
             f"policy {str(folder)!r} lacks {len(missing)} weights, the first is {missing[0]!r}: "
             f"expected a complete causal language model; save it again"
         )
-    # `to` is a decorated method whose type does not say that it returns the model.
-    model.to(device)
+    torch.nn.Module.to(model, device)  # the model's own `to` is wrapped in a way that hides its type
     return model.eval().requires_grad_(False)
 
 

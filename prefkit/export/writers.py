@@ -61,7 +61,7 @@ def write_parquet(splits: Mapping[str, pl.DataFrame], folder: Path) -> None:
 
 
 def write_parquet_file(frame: pl.DataFrame, path: Path) -> None:
-    """A Parquet file as the Hub wants it: with a page index, and pages cut by content so that equal rows are stored once."""
+    """A Parquet file as the Hub wants it: a page index, and pages cut by content so that equal rows are stored once."""
     pq.write_table(
         arrow_table(frame), path, compression="zstd", write_page_index=True, use_content_defined_chunking=True
     )

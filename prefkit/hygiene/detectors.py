@@ -5,33 +5,38 @@ HTML, a single unusual symbol) passes. Costly patterns are looked for only where
 clean text costs a few passes over its bytes.
 """
 
+import re
+
 import numpy as np
 import polars as pl
-
-from prefkit.sampling.protocol import FinishReason
 
 _INVISIBLE = r"\p{White_Space}\p{Default_Ignorable_Code_Point}\p{Z}\p{Cc}\p{Cf}\x{2800}"
 _VISIBLE = f"[^{_INVISIBLE}]"
 
-# What the bytes 0x80 to 0xBF of UTF-8 turn into when they are read as Windows-1252 or Latin-1.
-_SYMBOLS = "€‚ƒ„†‡ˆ‰Š‹ŒŽ˜™š›œžŸ¡¢£¤¥¦§¨©ª«¬®¯°±²³´µ¶·¸¹º»¼½¾¿\x80-\x9f"
-_PUNCTUATION = "‘’“”•–—…\xa0\xad"
-_TRAIL = f"[{_SYMBOLS}{_PUNCTUATION}]"
-# After a capital that ends a word these are as likely to be genuine ("AMANHÃ”", the operator Â²): see `mojibake`.
-_GENUINE = f"{_PUNCTUATION}†»›²³¹·"
-_SURE = "€‚ƒ„‡ˆ‰Š‹ŒŽ˜™š›œžŸ¡¢£¤¥¦§¨©ª«¬®¯°±´µ¶¸º¼½¾¿"
+
+def _one_of(characters: set[str]) -> str:
+    return f"[{re.escape(''.join(sorted(characters)))}]"
+
+
+# What the bytes 0x80 to 0xBF, which continue a character in UTF-8, are in Latin-1 and in Windows-1252.
+_READINGS = {bytes([byte]).decode(wrong, "ignore") for byte in range(0x80, 0xC0) for wrong in ("latin-1", "cp1252")}
+_CONTINUED = _one_of(_READINGS - {""})
+# Of these, what may follow a genuine capital: quotation marks, dashes, ellipsis, bullet, no-break space, soft hyphen,
+# and in formulas dagger and superscripts.
+_GENUINE = _one_of(set("\u2018\u2019\u201c\u201d\u2022\u2013\u2014\u2026\xa0\xad†»\u203a²³¹·"))
 
 _MOJIBAKE = "|".join(
     [
         "\ufffd",
-        f"[ÂÃ][{_SURE}]",  # Ã© for é, Â° for °
-        rf"(?:^|[\p{{Ll}}\p{{Nd}}\s])Ã[{_GENUINE}]",  # Ã and a no-break space for à
+        f"[ÂÃ][{_CONTINUED}--{_GENUINE}]",  # Ã© for é, Â° for °
+        rf"(?:^|[\p{{Ll}}\p{{Nd}}\s])Ã{_GENUINE}",  # Ã and a no-break space for à
+        rf"\p{{Ll}}Å{_GENUINE}",  # the ligature oe
         rf"[\p{{Ll}}\p{{Nd}}.,;:!?)%]Â[{_GENUINE}\s]",  # Â and a no-break space for a no-break space
         r"[Â-ð][\x80-\x9f]",  # an accented letter and a control character
         "â€|ðŸ|ï»¿|ï¿½",  # punctuation, emoji, byte order mark, U+FFFD
-        f"â{_TRAIL}{{2}}",  # arrows, mathematical signs, ™
-        f"(?:[Ä-ß]{_TRAIL}){{3}}",  # Greek, Cyrillic, Hebrew, Arabic
-        f"(?:[à-ï]{_TRAIL}{{2}}){{2}}",  # Indic, Chinese, Japanese, Korean
+        f"â{_CONTINUED}{{2}}",  # arrows, mathematical signs, ™
+        f"(?:[Ä-ß]{_CONTINUED}){{3}}",  # Greek, Cyrillic, Hebrew, Arabic
+        f"(?:[à-ï]{_CONTINUED}{{2}}){{2}}",  # Indic, Chinese, Japanese, Korean
     ]
 )
 _TEXT = pl.col("text")
@@ -40,8 +45,8 @@ _TOKEN_LITERALS = [
     "[INST]", "[/INST]", "<<SYS>>", "<</SYS>>",
     "<start_of_turn>", "<end_of_turn>", "<bos>", "<eos>", "<unk>", "<pad>",
 ]  # fmt: skip
-_TOKEN_PATTERN = r"<\|[A-Za-z][A-Za-z0-9_]*\|>|<｜[^<>｜\s]{1,60}｜>"
-_TOKEN_LEADS = ["<|", "<｜", "<s>", "</s>", *_TOKEN_LITERALS]
+_NAMED_CONTROL = r"<\|[A-Za-z][A-Za-z0-9_]*\|>|<\x{ff5c}[^<>\s]{1,60}\x{ff5c}>"
+_TOKEN_LEADS = ["<|", "<\uff5c", "<s>", "</s>", *_TOKEN_LITERALS]
 
 
 def empty(texts: pl.Series) -> pl.Series:
@@ -69,7 +74,7 @@ def leaked_tokens(texts: pl.Series) -> pl.Series:
     opened, closed = _TEXT.str.find("<s>", literal=True), _TEXT.str.find("</s>", literal=True)
     found = (
         _TEXT.str.contains_any(_TOKEN_LITERALS)
-        | _TEXT.str.contains(_TOKEN_PATTERN)
+        | _TEXT.str.contains(_NAMED_CONTROL)
         | _TEXT.str.contains(r"^\s*<s>")
         | (closed.is_not_null() & (opened.is_null() | (closed < opened)))
     )
@@ -78,7 +83,7 @@ def leaked_tokens(texts: pl.Series) -> pl.Series:
 
 def truncated(finish_reasons: pl.Series) -> pl.Series:
     """The sampler ran into its token limit. An unknown reason (null) is not."""
-    return (finish_reasons == FinishReason.LENGTH).fill_null(False)
+    return (finish_reasons == "length").fill_null(False)
 
 
 def duplicate(prompts: pl.Series, texts: pl.Series) -> pl.Series:

@@ -1,4 +1,4 @@
-"""Which defect drops a prompt, a completion or a pair: the first in the order of `HygieneOutcome`, null when it is kept.
+"""Which defect drops a prompt, a completion or a pair: the first in the order of `HygieneOutcome`, null when kept.
 
 Truncation comes before mojibake, since a text cut inside a character ends in U+FFFD. Duplicates come last and count
 only against completions that are kept, so dropping a defective text never drops a sound copy with it.

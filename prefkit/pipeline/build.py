@@ -24,7 +24,7 @@ from prefkit.pipeline.resolve import Resolved, placed_policy, resolved
 from prefkit.pipeline.stages import Stages
 from prefkit.records import CONFIGS
 from prefkit.sampling.registry import open_sampler
-from prefkit.scoring.registry import open_scorer
+from prefkit.scoring.registry import open_scorer, scorer_identity
 from prefkit.store.facts import FactStore
 from prefkit.store.files import remove_tree
 from prefkit.store.versions import Version, content_hash
@@ -79,7 +79,7 @@ class LocalMaker:
         if missing.is_empty():
             return False
         config = self.recipe.recipe.score[self.recipe.labellers.index(labeller)]
-        scorer = open_scorer(config, self.recipe.folder)
+        scorer = open_scorer(config, self.recipe.folder, labeller.scorer_id)
         missing = missing.select("candidate", "prompt", "completion_id", pl.col("aspect").cast(pl.String), "repeat", "input_id", "attempt")
         own = tasks.select("messages", *labeller.reads)
         read = [own[c].gather(missing["prompt"]) for c in own.columns]
@@ -147,7 +147,7 @@ def _record_configs(target: Resolved, facts: FactStore) -> None:
         rows.append(("sampler", block.sampler_id, config.backend, config.identity_values()))
         rows.append(("policy", None, block.policy_id, policy.model_dump(mode="json") if policy else None))
     for config, labeller in zip(target.recipe.score, target.labellers, strict=True):
-        rows.append(("scorer", labeller.scorer_id, ",".join(labeller.aspects), config.identity_values()))
+        rows.append(("scorer", labeller.scorer_id, ",".join(labeller.aspects), scorer_identity(config, target.folder)))
     known = set(facts.read(CONFIGS, ["id"])["id"])
     ids = {content_id("config", [kind, number, name]): (kind, number, name, canonical_json(value).decode()) for kind, number, name, value in rows}
     new = {i: row for i, row in ids.items() if i not in known}

@@ -16,12 +16,14 @@ from prefkit.hashing import row_hashes
 from prefkit.identity import content_id, id_words, row_ids
 from prefkit.pipeline.progress import Progress
 from prefkit.records import SCORES
-from prefkit.scoring.protocol import Score, ScoreFailure, Scorer, ScoreRequest
+from prefkit.scoring.protocol import Score, ScoreFailure, ScoreFailureKind, Scorer, ScoreRequest
 from prefkit.store.facts import FactStore, settled
 
 SCORED = "scored"
 CHUNK = 20_000
 """Requests handed to a scorer at once."""
+LARGEST_SCORE = 1e12
+"""Beyond it the differences between scores are lost in rounding; NaN and infinity are no scores either."""
 _KEY = ("completion_id", "aspect", "repeat")
 
 
@@ -106,6 +108,9 @@ def _key(labeller: Labeller, key: Mapping[str, object]) -> dict[str, object]:
 
 def _result(result: Score | ScoreFailure) -> dict[str, object]:
     spent = {name: getattr(result, name) for name in ("raw", "input_tokens", "output_tokens", "cost")}
+    if isinstance(result, Score) and not abs(result.score) <= LARGEST_SCORE:  # NaN compares false
+        kind = ScoreFailureKind.UNPARSABLE
+        return spent | {"failure": str(kind), "detail": f"the score is {result.score}, expected a number between -{LARGEST_SCORE:g} and {LARGEST_SCORE:g}", "transient": kind.transient}
     if isinstance(result, ScoreFailure):
         return spent | {"failure": str(result.kind), "detail": result.detail, "transient": result.kind.transient}
     return spent | {"score": result.score, "rationale": result.rationale, "transient": False}

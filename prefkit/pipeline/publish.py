@@ -26,9 +26,9 @@ PAIRS, SUBSET = "pairs", "subset"
 def write_files(stages: Stages, rows: Mapping[str, pl.DataFrame], draft: Path) -> dict[str, FileEntry]:
     """Writes the splits and the outcomes into a draft folder."""
     aspects = [a for labeller in stages.recipe.labellers for a in labeller.aspects]
-    schema = pair_schema(aspects) if kind_of(stages) == PAIRS else subset_schema(aspects)
-    entries = {name: write_rows(draft / f"{name}.arrow", to_arrow(part, schema)) for name, part in rows.items()}
-    return entries | {OUTCOMES: write_rows(draft / f"{OUTCOMES}.arrow", stages.dropped.table())}
+    schema, own = (pair_schema(aspects), "pair_id") if kind_of(stages) == PAIRS else (subset_schema(aspects), "row_id")
+    entries = {name: write_rows(draft / f"{name}.arrow", to_arrow(part, schema), own) for name, part in rows.items()}
+    return entries | {OUTCOMES: write_rows(draft / f"{OUTCOMES}.arrow", stages.dropped.table(), "id")}
 
 
 def kind_of(stages: Stages) -> str:
@@ -60,6 +60,10 @@ def provenance_of(stages: Stages, imported: Import, newest: Version | None) -> d
         "recipe": stages.recipe.recipe.model_dump(mode="json"),
         "folder": str(stages.recipe.folder),
         "import_id": imported.id.hex(),
+        "config_ids": {
+            "samplers": [b.sampler_id for b in stages.recipe.blocks],
+            "scorers": [x.scorer_id for x in stages.recipe.labellers],
+        },
         "superseded": stages.superseded,
         "previous": newest.label if newest else None,
     }

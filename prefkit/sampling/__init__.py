@@ -1,0 +1,1 @@
+"""Prompts in, completions out: what a sampler is, which there are, and whose weights they sample from."""

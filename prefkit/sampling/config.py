@@ -1,7 +1,7 @@
 """The `sample` block of a recipe and the `policy` it draws from.
 
-Together with the policy's id, the identity fields below are the key of a completion. `n` is not among them: going from 8
-to 12 adds four. Neither is the backend or the batch size: they say where and how fast, not what.
+Together with the policy's id, the identity fields below are the key of a completion. `n` is not among them: going from
+8 to 12 adds four. Neither is the backend or the batch size: they say where and how fast, not what.
 """
 
 from typing import Annotated, ClassVar, Literal

@@ -1,0 +1,1 @@
+"""Labels: what scorers are, and the ones that need no model."""

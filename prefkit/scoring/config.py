@@ -2,10 +2,10 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from prefkit.config import Config
-from prefkit.identity import Json, config_id
+from prefkit.scoring.protocol import ScoreFailureKind
 
 
 class ScorerConfig(Config):
@@ -15,11 +15,6 @@ class ScorerConfig(Config):
     """How many times each completion is judged; scores of one aspect are averaged over repeats."""
     batch_size: int = Field(default=256, ge=1)
     """Calls per durable commit."""
-
-    @property
-    def scorer_id(self) -> int:
-        """The id of everything here that changes what a score means."""
-        return config_id("scorer", self.identity_values())
 
     @property
     def aspects(self) -> tuple[str, ...]:
@@ -54,7 +49,7 @@ class MathVerifier(VerifierConfig):
     name: Literal["math"]
     cpu_seconds: float = Field(default=5.0, gt=0)
     """CPU time one answer may take. CPU time, not wall time: a label never depends on how busy the machine is."""
-    memory_mb: int = Field(default=2048, ge=256)
+    memory_mb: int = Field(default=2048, ge=1024)
     """Memory one worker process may take."""
     workers: int | None = Field(default=None, ge=1)
     """Worker processes; the machine's cores by default."""
@@ -103,6 +98,12 @@ class LengthVerifier(VerifierConfig):
     max: int | None = Field(default=None, ge=0)
     """Largest length that scores 1."""
 
+    @model_validator(mode="after")
+    def _bounds_leave_something(self) -> "LengthVerifier":
+        if self.max is not None and self.max < self.min:
+            raise ValueError(f"length got min {self.min} and max {self.max}, expected min <= max")
+        return self
+
 
 class PythonScorer(ScorerConfig):
     """A function of yours, by import path."""
@@ -111,12 +112,13 @@ class PythonScorer(ScorerConfig):
 
     kind: Literal["python"]
     path: str = Field(pattern=r"^[\w.]+:[\w.]+$")
-    """`package.module:function`, called as `function(prompt, completion, **inputs, **arguments)`; returns a number, or
-    None for undecided."""
+    """`package.module:function`, in the recipe's folder or installed; called as `function(prompt, completion, **inputs,
+    **arguments)` and returns a number, or None for undecided."""
     aspect: str
     """Name of the score."""
-    revision: str
-    """Your name for this behaviour of the function. Change it and its scores are computed anew."""
+    revision: str | None = None
+    """Your name for this behaviour of the function: change it and its scores are computed anew. Without one, any change
+    of the source file does that; state one when the behaviour depends on other files."""
     read: tuple[Literal["answer", "source", "split", "metadata"], ...] = ()
     """Task columns handed to the function by name."""
     arguments: dict[str, bool | int | float | str] = Field(default_factory=dict)
@@ -129,6 +131,24 @@ class PythonScorer(ScorerConfig):
     @property
     def reads(self) -> frozenset[str]:
         return frozenset(self.read)
+
+
+class FakeScorer(ScorerConfig):
+    """Made-up scores, for tests and dry runs."""
+
+    identity: ClassVar[tuple[str, ...]] = ("kind", "aspect", "seed")
+
+    kind: Literal["fake"]
+    aspect: str = "fake"
+    """Name of the score."""
+    seed: int = Field(default=0, ge=0)
+    """Another seed makes up other scores."""
+    failures: dict[ScoreFailureKind, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
+    """Share of the calls that fail, by kind."""
+
+    @property
+    def aspects(self) -> tuple[str, ...]:
+        return (self.aspect,)
 
 
 class ImportedScorer(ScorerConfig):
@@ -179,7 +199,16 @@ class Price(Config):
 class JudgeScorer(ScorerConfig):
     """A language model behind an OpenAI-compatible endpoint, judging by a rubric."""
 
-    identity: ClassVar[tuple[str, ...]] = ("kind", "mode", "model", "revision", "rubric", "orders", "temperature", "seed")
+    identity: ClassVar[tuple[str, ...]] = (
+        "kind",
+        "mode",
+        "model",
+        "revision",
+        "rubric",
+        "orders",
+        "temperature",
+        "seed",
+    )
 
     kind: Literal["judge"]
     mode: Literal["aspects", "pairwise"]
@@ -208,14 +237,7 @@ class JudgeScorer(ScorerConfig):
         return (self.rubric,)
 
 
-Verifier = Annotated[
-    MathVerifier | ExactVerifier | RegexVerifier | LengthVerifier, Field(discriminator="name")
-]
+Verifier = Annotated[MathVerifier | ExactVerifier | RegexVerifier | LengthVerifier, Field(discriminator="name")]
 ScoreConfig = Annotated[
-    Verifier | PythonScorer | ImportedScorer | RewardModelScorer | JudgeScorer, Field(discriminator="kind")
+    Verifier | PythonScorer | FakeScorer | ImportedScorer | RewardModelScorer | JudgeScorer, Field(discriminator="kind")
 ]
-
-
-def input_values(reads: frozenset[str], task: dict[str, str | None]) -> dict[str, Json]:
-    """What a scorer reads of a task, in the form that is hashed into `input_id`."""
-    return {name: task[name] for name in sorted(reads)}

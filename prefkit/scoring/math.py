@@ -22,7 +22,7 @@ from prefkit.scoring import math_worker
 from prefkit.scoring.config import MathVerifier, ScoreConfig
 from prefkit.scoring.math_answers import decide, final_gold, gold_source
 from prefkit.scoring.protocol import Score, ScoreFailure, ScoreFailureKind, ScoreRequest
-from prefkit.scoring.workers import Death, DeathKind, WorkerPool, WorkerStartError
+from prefkit.scoring.workers import Death, DeathKind, Program, WorkerPool, WorkerStartError
 
 WALL_SECONDS_PER_CPU_SECOND = 120.0
 """A worker that takes this much longer than its CPU time is taken for stuck. Generous: it guards, it does not judge."""
@@ -50,10 +50,7 @@ class MathScorer:
     def __init__(self, config: MathVerifier) -> None:
         self._config = config
         self._pool = WorkerPool(
-            _command(config),
-            config.workers or _cores(),
-            config.cpu_seconds * WALL_SECONDS_PER_CPU_SECOND,
-            math_worker.START_FAILED,
+            _program(config), config.workers or _cores(), config.cpu_seconds * WALL_SECONDS_PER_CPU_SECOND
         )
 
     @classmethod
@@ -106,7 +103,7 @@ class MathScorer:
 
     def _worker_verdict(self, answer: bytes | Death) -> Verdict:
         if isinstance(answer, bytes):
-            correct, why, _ = json.loads(answer)
+            correct, why = json.loads(answer)
             return Verdict(correct, why)
         match answer.kind:
             case DeathKind.CPU_TIME:
@@ -139,9 +136,10 @@ def _early_verdict(answer: str | None, text: str) -> Verdict | None:
     return Verdict(decision.correct, f"extracted {decision.extracted}, gold {decision.gold}")
 
 
-def _command(config: MathVerifier) -> list[str]:
+def _program(config: MathVerifier) -> Program:
     # By path and with -P, so that the siblings of the worker (one is called math) cannot shadow the standard library.
-    return [sys.executable, "-P", math_worker.__file__, str(config.cpu_seconds), str(config.memory_mb)]
+    command = [sys.executable, "-P", math_worker.__file__, str(config.cpu_seconds), str(config.memory_mb)]
+    return Program(command, math_worker.RETIRING.encode(), math_worker.START_FAILED)
 
 
 def _cores() -> int:

@@ -1,9 +1,9 @@
-"""Answers that are decided without a computer algebra system, and the form in which a gold answer is handed to one.
+r"""Answers that are decided without a computer algebra system, and the form in which a gold answer is handed to one.
 
 `decide` is a short cut, not a second opinion: it speaks only about texts of which math-verify's own rules leave one
 reading, and there it says what math-verify would say. Those are texts whose last number follows a word, `:`, `#` or `=`
-and is followed by words alone ("The answer is 1,234 euros.", "#### 7.5"), and texts with one `\\boxed{}`, bare, in
-`$...$` or in `\\(...\\)`, followed by words alone. Everything else is None.
+and is followed by words alone ("The answer is 1,234 euros.", "#### 7.5"), and texts with one `\boxed{}`, bare, in
+`$...$` or in `\(...\)`, followed by words alone. Everything else is None.
 """
 
 import re
@@ -64,7 +64,7 @@ def decide(gold: str, text: str) -> Decision | None:
 
 
 def boxed_answer(text: str) -> str | None:
-    """What the only `\\boxed{}` holds; None when there is no, or when the text has other readings."""
+    r"""What the only `\boxed{}` holds; None when there is none, or when the text has other readings."""
     start = text.rfind(_BOX)
     if start < 0 or text.count("\\boxed") > 1 or "\\fbox" in text or _FINAL_ANSWER_IS.search(text):
         return None
@@ -114,8 +114,9 @@ def _stands_alone(text: str, start: int, end: int) -> bool:
 
 
 def _equal_as_text(gold: str) -> bool:
-    """Whether math-verify finds this text equal to itself: there is a number in it, and nothing that ends its box."""
-    return re.search(r"[0-9]", gold) is not None and re.search(r"[$\n]|\\\)|\\boxed|\\text|\\mbox", gold) is None
+    """Whether math-verify finds this text equal to itself: a number in it, a proper end, and nothing ends its box."""
+    whole = re.search(r"[0-9]", gold) is not None and re.search(r"[0-9A-Za-z})\]]\Z", gold) is not None
+    return whole and re.search(r"[$\n]|\\\)|\\boxed|\\text|\\mbox", gold) is None
 
 
 def _value(number: str) -> Decimal:

@@ -1,8 +1,9 @@
-"""The process that runs math-verify for `prefkit.scoring.math`: one JSON line in, one JSON line out, until the input ends.
+"""The process that runs math-verify for `prefkit.scoring.math`: one JSON line in, one JSON line out.
 
 It is run by its path, in an interpreter of its own, and imports nothing of prefkit. The kernel holds it to its limits:
-address space (`RLIMIT_AS`) for its life and CPU time (`ITIMER_PROF`, whose signal ends the process even in the middle of
-a C function) for every answer. math-verify's own time-outs are off: they measure wall time, and call a time-out wrong.
+address space (`RLIMIT_AS`) for its life and CPU time (`ITIMER_PROF`, whose signal ends the process even in the middle
+of a C function) for every answer. math-verify's own time-outs are off: they measure wall time, and call a time-out
+wrong. It ends when its input does, that is when its parent ends, however that happens.
 """
 
 import json
@@ -16,6 +17,11 @@ from typing import Protocol, cast
 
 START_FAILED = 97
 """Exit status of a worker that could not import what it needs."""
+RETIRING = " "
+"""Ends the last answer of a worker, after which it takes no other."""
+TRUSTED_SHARE = 0.25
+"""Share of the memory limit up to which a worker is believed and goes on. An answer must find memory whatever was
+judged before it; and libraries swallow memory errors, so "not equal" near the limit may mean "not known"."""
 MEGABYTE = 1024 * 1024
 
 
@@ -45,13 +51,13 @@ class Judge:
         """True, False, or None for undecided, and why."""
         try:
             gold = self._gold(gold_source)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, this answer is undecided
             return None, f"gold cannot be parsed: {_told(error)}"
         if not gold:
             return None, "gold cannot be parsed: nothing mathematical in it"
         try:
             answer = self._read(text)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, this answer is undecided
             return None, f"answer cannot be parsed: {_told(error)}"
         if not answer:
             return False, f"no answer found, gold {_shown(gold)}"
@@ -64,13 +70,14 @@ class Judge:
         readings = f"extracted {_shown(answer)}, gold {_shown(gold)}"
         try:
             equal = self._verify(gold, answer, timeout_seconds=None, raise_on_error=True)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, this answer is undecided
             # It gives up at the first pair of readings that fails; another pair may still be equal.
             if not self._verify(gold, answer, timeout_seconds=None, raise_on_error=False):
                 return None, f"{readings}: {_told(error)}"
             equal = True
-        if not equal and all(isinstance(reading, str) for reading in gold):
-            return None, f"{readings}: gold is no mathematical expression, and the texts differ"
+        for name, side in (("gold", gold), ("answer", answer)):
+            if not equal and all(isinstance(reading, str) for reading in side):
+                return None, f"{readings}: {name} could not be read as an expression, and the texts differ"
         return equal, readings
 
 
@@ -104,7 +111,7 @@ def _opened_judge() -> Judge:
 
 
 def main(cpu_seconds: float, memory_mb: int) -> None:
-    """Answers `[gold, text]` with `[verdict, why, last]`; after a `last` answer the process ends."""
+    """Answers `[gold, text]` with `[verdict, why]`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt at the terminal is the parent's to handle
     replies = os.fdopen(os.dup(1), "w", encoding="ascii", buffering=1)
     os.dup2(2, 1)  # whatever a library prints is no reply
@@ -115,9 +122,10 @@ def main(cpu_seconds: float, memory_mb: int) -> None:
         signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
         verdict, why = judge(gold, text)
         signal.setitimer(signal.ITIMER_PROF, 0)
-        # An answer must find the memory it may take, whatever was judged before it.
-        last = _memory_taken_mb() > memory_mb / 4
-        replies.write(json.dumps([verdict, why, last]) + "\n")
+        last = _memory_taken_mb() > memory_mb * TRUSTED_SHARE
+        if last and verdict is False:
+            verdict, why = None, f"{why}: took more than {TRUSTED_SHARE:.0%} of {memory_mb} MB of memory"
+        replies.write(json.dumps([verdict, why]) + (RETIRING if last else "") + "\n")
         if last:
             return
 

@@ -83,9 +83,11 @@ def _refuse_invalid(pattern: str) -> None:
     try:
         pl.Series([""]).str.contains(pattern)
     except ComputeError as error:
-        reason = str(error).strip().splitlines()[-1].removeprefix("error: ")
+        first, *others = str(error).splitlines()
+        reason = next((line for line in others if line.startswith("error: ")), first)
         raise RecipeError(
-            f"verifier 'regex' got pattern {pattern!r}, expected a regular expression in Rust syntax: {reason}"
+            f"verifier 'regex' got pattern {pattern!r}, expected a regular expression in Rust syntax: "
+            f"{reason.removeprefix('regex ').removeprefix('error: ')}"
         ) from None
 
 

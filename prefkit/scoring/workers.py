@@ -1,8 +1,8 @@
 """Killable worker processes: one job at a time each, and a job that ends its process ends nothing else.
 
-A worker is a program that reads one line and writes one line. It talks over a socket, so it sees the end of its input
-when this process ends, however it ends, and a write to a worker that does not read cannot wait for ever. Nothing here
-uses signals or the main thread: any thread may run jobs.
+A worker is a program that reads one line and writes one line, until it marks an answer as its last. It talks over a
+socket, so it sees the end of its input when this process ends, however it ends, and a write to a worker that does not
+read cannot wait for ever. Nothing here uses signals or the main thread: any thread may run jobs.
 """
 
 import os
@@ -14,6 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -47,6 +48,15 @@ class Death:
     status: str
 
 
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What a worker runs: the command, how its last answer ends, and its exit status if it cannot start."""
+
+    command: Sequence[str]
+    retiring: bytes
+    start_failed: int
+
+
 class WorkerStartError(Exception):
     """The program exited with the status that says it cannot start."""
 
@@ -58,11 +68,10 @@ class WorkerPool:
     worker that had it. Ends with `close`, with the last reference to it, and with this process.
     """
 
-    def __init__(self, command: Sequence[str], size: int, wall_seconds: float, start_failed: int) -> None:
-        self._command = command
+    def __init__(self, program: "Program", size: int, wall_seconds: float) -> None:
+        self._program = program
         self._size = size
         self._wall_seconds = wall_seconds
-        self._start_failed = start_failed
         self._idle: list[_Worker] = []
         self._owner = os.getpid()
         self._lock = threading.Lock()
@@ -113,20 +122,23 @@ class WorkerPool:
                 if worker.alive:
                     return worker
                 worker.end()
-        return _Worker(self._command, self._wall_seconds)
+        return _Worker(self._program.command, self._wall_seconds)
 
     def _settled(self, worker: "_Worker", answer: bytes | Death) -> bytes | Death:
         if isinstance(answer, bytes):
-            with self._lock:
-                keep = len(self._idle) < self._size
-                if keep:
-                    self._idle.append(worker)
-            if not keep:
+            if answer.endswith(self._program.retiring) or not self._kept(worker):
                 worker.end()
             return answer
-        if answer.status == str(self._start_failed):
-            raise WorkerStartError(f"exit status {self._start_failed}")
+        if answer.status == str(self._program.start_failed):
+            raise WorkerStartError(f"exit status {answer.status}")
         return answer
+
+    def _kept(self, worker: "_Worker") -> bool:
+        with self._lock:
+            keep = len(self._idle) < self._size
+            if keep:
+                self._idle.append(worker)
+            return keep
 
     def _overdue(self, worker: "_Worker") -> Death | None:
         if time.monotonic() - worker.asked < self._wall_seconds:
@@ -143,7 +155,11 @@ class _Worker:
         self.socket.settimeout(wall_seconds)
         with theirs:
             self._process = subprocess.Popen(
-                command, stdin=theirs, stdout=theirs, stderr=subprocess.DEVNULL, env=_environment(os.environ)
+                command,
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                stderr=subprocess.DEVNULL,
+                env=_environment(os.environ),
             )
         self._received = bytearray()
         self.asked = 0.0
@@ -154,10 +170,8 @@ class _Worker:
 
     def ask(self, job: bytes) -> None:
         self.asked = time.monotonic()
-        try:
+        with suppress(OSError):  # it has ended or reads nothing: `answer` tells which, or it is overdue
             self.socket.sendall(job + b"\n")
-        except OSError:
-            pass  # it has ended or reads nothing: `answer` tells which, or it is overdue
 
     def answer(self) -> bytes | Death | None:
         """The answer if it is complete, the death if there will be none, None if it is still coming."""

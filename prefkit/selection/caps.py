@@ -7,23 +7,23 @@ import polars as pl
 from prefkit.identity import Words, mix64
 from prefkit.selection.completions import Index, Mask, first_of_groups, group_ranks
 from prefkit.selection.config import CorrectVsIncorrect, GradedComparisons, PairConfig
-from prefkit.selection.outcomes import ROW_CODE, Codes, RowOutcome, group_starts
+from prefkit.selection.outcomes import ROW_CODE, Codes, RowOutcome, failing, group_starts
 from prefkit.selection.pairs import Pairs
 
 _SOURCE_SALT = np.uint64(0x9E3779B97F4A7C15)
-_LAST = np.uint64(2**64 - 1)
+_NEVER = np.int32(2**31 - 1)
 
 
 def bounded(pairs: Pairs, config: PairConfig) -> Codes:
     """The outcome of each pair by itself: the first test it fails, else `selected`."""
-    codes = np.full(len(pairs.margin), ROW_CODE[RowOutcome.SELECTED], np.uint8)
-    if config.max_length_ratio is not None:
-        codes[_unequal_lengths(pairs, config.max_length_ratio)] = ROW_CODE[RowOutcome.LENGTH_RATIO]
+    codes = failing(np.isnan(pairs.margin), RowOutcome.UNSCORED)
+    np.minimum(codes, failing(pairs.margin <= _widest_tie(config), RowOutcome.TIE), out=codes)
+    if config.min_score_margin > 0:
+        np.minimum(codes, failing(pairs.margin < config.min_score_margin, RowOutcome.BELOW_MARGIN), out=codes)
     if config.max_score_margin is not None:
-        codes[pairs.margin > config.max_score_margin] = ROW_CODE[RowOutcome.ABOVE_MARGIN]
-    codes[pairs.margin < config.min_score_margin] = ROW_CODE[RowOutcome.BELOW_MARGIN]
-    codes[pairs.margin <= _widest_tie(config)] = ROW_CODE[RowOutcome.TIE]
-    codes[np.isnan(pairs.margin)] = ROW_CODE[RowOutcome.UNSCORED]
+        np.minimum(codes, failing(pairs.margin > config.max_score_margin, RowOutcome.ABOVE_MARGIN), out=codes)
+    if config.max_length_ratio is not None:
+        np.minimum(codes, failing(_unequal_lengths(pairs, config.max_length_ratio), RowOutcome.LENGTH_RATIO), out=codes)
     return codes
 
 
@@ -32,7 +32,7 @@ def cap_prompts(codes: Codes, pairs: Pairs, config: PairConfig) -> None:
     if config.per_prompt is None:
         return
     rows = np.flatnonzero(codes == ROW_CODE[RowOutcome.SELECTED])
-    _, counts = _prompt_groups(pairs.take(rows))
+    _, counts = _prompt_groups(pairs.of.prompt[pairs.better[rows]])
     rows = rows[np.repeat(counts > config.per_prompt, counts)]
     if not len(rows):
         return
@@ -68,13 +68,13 @@ def _widest_tie(config: PairConfig) -> float:
 
 def _widest(pairs: Pairs, per_prompt: int) -> Mask:
     """The pairs with the widest margins of their prompt, equal margins in random order."""
-    starts, counts = _prompt_groups(pairs)
+    starts, counts = _prompt_groups(pairs.of.prompt[pairs.better])
     return group_ranks(starts, counts, -pairs.margin, pairs.order) < per_prompt
 
 
-def _prompt_groups(pairs: Pairs) -> tuple[Index, Index]:
-    starts = group_starts(pairs.of.prompt[pairs.better])
-    return starts, np.diff(starts, append=len(pairs.better))
+def _prompt_groups(prompts: npt.NDArray[np.uint32]) -> tuple[Index, Index]:
+    starts = group_starts(prompts)
+    return starts, np.diff(starts, append=len(prompts))
 
 
 def _least_used(pairs: Pairs, per_prompt: int) -> Mask:
@@ -84,19 +84,14 @@ def _least_used(pairs: Pairs, per_prompt: int) -> Mask:
     """
     kept = np.zeros(len(pairs.better), np.bool_)
     uses = np.zeros(len(pairs.of.prompt), np.int32)
-    starts, counts = _prompt_groups(pairs)
+    starts, counts = _prompt_groups(pairs.of.prompt[pairs.better])
     order = pairs.order
     for _ in range(per_prompt):
-        picked = _lightest(np.where(kept, _NEVER, uses[pairs.better] + uses[pairs.worse]), order, starts, counts)
+        burden = np.where(kept, _NEVER, uses[pairs.better] + uses[pairs.worse])
+        lightest = np.flatnonzero(burden == np.repeat(np.minimum.reduceat(burden, starts), counts))
+        groups = group_starts(pairs.of.prompt[pairs.better[lightest]])
+        picked = lightest[first_of_groups(order[lightest], groups)]
         kept[picked] = True
         uses[pairs.better[picked]] += 1
         uses[pairs.worse[picked]] += 1
     return kept
-
-
-_NEVER = np.int32(2**31 - 1)
-
-
-def _lightest(burden: npt.NDArray[np.int32], order: Words, starts: Index, counts: Index) -> Index:
-    eligible = burden == np.repeat(np.minimum.reduceat(burden, starts), counts)
-    return first_of_groups(np.where(eligible, order, _LAST), eligible, starts, counts)

@@ -1,8 +1,8 @@
 """The completions a strategy chooses from, as arrays grouped by prompt.
 
 Rows are sorted by prompt, so every per-prompt quantity is one pass over a column (`reduceat`), and nothing is hashed
-or sorted. Random choices are keyed: each completion has an `order`, a number drawn from its key and the seed, and
-"at random" always means "the smallest order", which does not depend on other rows.
+or sorted. Random choices are keyed: a completion has an `order`, a number drawn from its key and the seed, and "at
+random" always means "the smallest order", which does not depend on other rows.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,6 @@ Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
-_LAST = np.uint64(2**64 - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,8 @@ class Completions:
     prompt: npt.NDArray[np.uint32]
     candidate: npt.NDArray[np.uint32]
     score: Floats
-    order: Words
+    key: Words
+    seed: int
     starts: Index
     counts: Index
 
@@ -45,7 +45,8 @@ class Completions:
             prompt=prompt,
             candidate=frame["candidate"].to_numpy(),
             score=frame["score"].fill_null(float("nan")).to_numpy(),
-            order=mix64(frame["key"].to_numpy() ^ mix64(np.array([seed], np.uint64))),
+            key=frame["key"].to_numpy(),
+            seed=seed,
             starts=starts,
             counts=np.diff(starts, append=len(prompt)),
         )
@@ -54,18 +55,24 @@ class Completions:
         """A value per prompt as a value per completion."""
         return np.repeat(per_prompt, self.counts)
 
+    def order(self, rows: Index) -> Words:
+        """The random order of the completions at these positions."""
+        return mix64(self.key[rows] ^ mix64(np.array([self.seed], np.uint64)))
+
     def first(self, eligible: Mask) -> Index:
         """Per prompt, the position of the eligible completion that comes first in random order.
 
         Every prompt must have an eligible completion.
         """
-        return first_of_groups(np.where(eligible, self.order, _LAST), eligible, self.starts, self.counts)
+        rows = np.flatnonzero(eligible)
+        starts = group_starts(self.prompt[rows])
+        return rows[first_of_groups(self.order(rows), starts)]
 
 
-def first_of_groups(order: Words, eligible: Mask, starts: Index, counts: Index) -> Index:
-    """Per group, the position of the smallest order among the eligible; of equal orders the first position."""
+def first_of_groups(order: Words, starts: Index) -> Index:
+    """Per group, the position of the smallest order; of equal orders the first position."""
     lowest = np.minimum.reduceat(order, starts)
-    hits = np.flatnonzero(eligible & (order == np.repeat(lowest, counts)))
+    hits = np.flatnonzero(order == np.repeat(lowest, np.diff(starts, append=len(order))))
     group = np.searchsorted(starts, hits, side="right")
     return hits[np.diff(group, prepend=0) > 0]
 

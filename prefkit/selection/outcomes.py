@@ -4,7 +4,6 @@ A row (a candidate pair, or a completion of a subset strategy) ends in one `RowO
 in which a row passes its tests, so the last one a prompt's rows reached says what became of the prompt.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -124,6 +123,16 @@ def prompt_outcomes(without_rows: Codes, row_prompts: npt.NDArray[np.uint32], ro
         codes[row_prompts[starts]] = _PROMPT_CODE_OF_ROW_CODE[np.maximum.reduceat(row_codes, starts)]
     numbers = pl.Series("prompt", np.arange(len(codes), dtype=np.uint32))
     return pl.DataFrame([numbers, _labelled(codes, PROMPT_OUTCOME)])
+
+
+def failing(mask: npt.NDArray[np.bool_], outcome: RowOutcome) -> Codes:
+    """The code of `outcome` where the mask holds, else that of `selected`.
+
+    An earlier test has a smaller code, so the minimum of several is the first test that fails. (Arithmetic, since an
+    assignment through a random mask is ten times slower.)
+    """
+    selected = np.uint8(ROW_CODE[RowOutcome.SELECTED])
+    return selected - mask.view(np.uint8) * (selected - np.uint8(ROW_CODE[outcome]))
 
 
 def group_starts(sorted_groups: npt.NDArray[np.unsignedinteger]) -> npt.NDArray[np.intp]:

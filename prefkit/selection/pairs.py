@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from prefkit.identity import Words, mix64
+from prefkit.identity import Words
 from prefkit.selection.completions import Completions, Floats, Index, Mask
 from prefkit.selection.config import DECIMALS
 from prefkit.selection.outcomes import group_starts
@@ -29,8 +29,9 @@ class Pairs:
 
     @property
     def order(self) -> Words:
-        """A keyed random number per pair."""
-        return mix64(self.of.order[self.better] ^ mix64(self.of.order[self.worse]))
+        """A keyed random number per pair. Numbers of pairs that share a completion are independent two by two."""
+        order = self.of.order(np.arange(len(self.of.key)))
+        return order[self.better] ^ order[self.worse]
 
     def take(self, rows: Index) -> "Pairs":
         """The pairs at these positions."""
@@ -61,11 +62,14 @@ def all_pairs(scored: Completions) -> Pairs:
     """Every two completions of a prompt."""
     position = np.arange(len(scored.prompt))
     partners = scored.spread(scored.starts + scored.counts) - 1 - position
-    left = np.repeat(position, partners)
-    right = left + 1 + _count_up(partners)
-    gap = np.repeat(scored.score, partners) - scored.score[right]
-    swapped = gap < 0
-    return Pairs(scored, np.where(swapped, right, left), np.where(swapped, left, right), np.abs(gap).round(DECIMALS))
+    left, right = np.repeat(position, partners), _runs(position + 1, partners)
+    margin = np.repeat(scored.score, partners)
+    margin -= scored.score[right]
+    # Swaps by exclusive or: on random signs a choice by branches is several times slower.
+    swap = (left ^ right) & -(margin < 0).astype(np.intp)
+    left ^= swap
+    right ^= swap
+    return Pairs(scored, left, right, np.round(np.abs(margin, out=margin), DECIMALS, out=margin))
 
 
 def correct_vs_incorrect(scored: Completions, correct_at: float) -> Pairs:
@@ -77,7 +81,7 @@ def correct_vs_incorrect(scored: Completions, correct_at: float) -> Pairs:
     incorrect_starts = np.cumsum(incorrect_counts) - incorrect_counts
     position = np.flatnonzero(correct)
     partners = incorrect_counts[group[position]]
-    nth = np.repeat(incorrect_starts[group[position]], partners) + _count_up(partners)
+    nth = _runs(incorrect_starts[group[position]], partners)
     return _scored_pairs(scored, np.repeat(position, partners), incorrect[nth])
 
 
@@ -96,14 +100,15 @@ def compared_pairs(completions: Completions, comparisons: pl.DataFrame) -> Pairs
 def _mean_preferences(completions: Completions, comparisons: pl.DataFrame) -> tuple[Index, Index, Floats]:
     """Per compared pair, in order of position: both positions and the mean preference for the first."""
     first, second = _positions(completions, comparisons["a"], comparisons["b"])
+    preference = comparisons["preference"].fill_null(float("nan")).to_numpy()
     both = (first >= 0) & (second >= 0)
-    first, second = first[both], second[both]
+    if not both.all():
+        first, second, preference = first[both], second[both], preference[both]
     if np.any(completions.prompt[first] != completions.prompt[second]) or np.any(first >= second):
         raise ValueError("a comparison is not between two candidates a < b of one prompt: see `prompt`, `a` and `b`")
-    preference = comparisons["preference"].fill_null(float("nan")).to_numpy()[both]
     known = ~np.isnan(preference)
     # Added up as whole multiples of the last decimal: exact, so the order of rows cannot matter.
-    units = np.where(known, preference * _UNIT, 0).round().astype(np.int64)
+    units = np.where(known, (preference * _UNIT).round(), 0.0)
     pair = first.astype(np.uint64) * np.uint64(len(completions.candidate)) + second.astype(np.uint64)
     by_pair = np.argsort(pair)
     starts = group_starts(pair[by_pair])
@@ -133,10 +138,14 @@ def _extremes(scored: Completions) -> tuple[Floats, Floats]:
 
 
 def _scored_pairs(scored: Completions, better: Index, worse: Index) -> Pairs:
-    return Pairs(scored, better, worse, (scored.score[better] - scored.score[worse]).round(DECIMALS))
+    margin = scored.score[better]
+    margin -= scored.score[worse]
+    return Pairs(scored, better, worse, np.round(margin, DECIMALS, out=margin))
 
 
-def _count_up(counts: Index) -> Index:
-    """0, 1, ..., count - 1 for each count in turn."""
+def _runs(firsts: Index, counts: Index) -> Index:
+    """first, first + 1, ..., first + count - 1 for each first and count in turn."""
     ends = np.cumsum(counts)
-    return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - counts, counts)
+    runs = np.arange(ends[-1] if len(ends) else 0)
+    runs += np.repeat(firsts - (ends - counts), counts)
+    return runs

@@ -29,6 +29,7 @@ from prefkit.selection.outcomes import (
     PromptOutcome,
     RowOutcome,
     Selection,
+    group_starts,
     prompt_outcomes,
     row_outcomes,
 )
@@ -66,7 +67,7 @@ def select(
 def _select_pairs(
     candidates: pl.DataFrame, config: PairConfig, prompts: int, comparisons: pl.DataFrame | None
 ) -> Selection:
-    usable = candidates if isinstance(config, GradedComparisons) else candidates.filter(pl.col("score").is_not_null())
+    usable = candidates if isinstance(config, GradedComparisons) else candidates.drop_nulls("score")
     without_rows = _prompts_without_pairs(candidates, usable, config, prompts)
     pairs = _candidate_pairs(Completions.of(_of_two_or_more(usable, prompts), config.seed), config, comparisons)
     codes = bounded(pairs, config)
@@ -74,7 +75,7 @@ def _select_pairs(
     if config.per_source is not None:
         rows = _selected(codes)
         sources = pairs.of.frame["source"].gather(pairs.better[rows])
-        cap_sources(codes, pairs.order[rows], sources, config.per_source)
+        cap_sources(codes, pairs.take(rows).order, sources, config.per_source)
     prompt = pairs.of.prompt[pairs.better]
     rows = pl.DataFrame(
         {
@@ -106,9 +107,7 @@ def _candidate_pairs(completions: Completions, config: PairConfig, comparisons: 
             return compared_pairs(completions, comparisons)
 
 
-def _prompts_without_pairs(
-    candidates: pl.DataFrame, usable: pl.DataFrame, config: PairConfig, prompts: int
-) -> Codes:
+def _prompts_without_pairs(candidates: pl.DataFrame, usable: pl.DataFrame, config: PairConfig, prompts: int) -> Codes:
     """Per prompt, why it has no candidate pair, should it have none."""
     counts = _counts(usable, prompts)
     codes = np.full(prompts, PROMPT_CODE[PromptOutcome.NO_COMPARISONS], np.uint8)
@@ -127,7 +126,7 @@ def _select_subset(candidates: pl.DataFrame, config: SubsetConfig, prompts: int)
     chosen = subset(completions, config)
     if config.per_source is not None:
         rows = _selected(chosen.codes)
-        cap_sources(chosen.codes, completions.order[rows], candidates["source"].gather(rows), config.per_source)
+        cap_sources(chosen.codes, completions.order(rows), candidates["source"].gather(rows), config.per_source)
     unknown = pl.lit(None)
     rows = candidates.select(
         "prompt",
@@ -147,7 +146,11 @@ def _of_two_or_more(usable: pl.DataFrame, prompts: int) -> pl.DataFrame:
 
 
 def _counts(frame: pl.DataFrame, prompts: int) -> Index:
-    return np.bincount(frame["prompt"].to_numpy(), minlength=prompts)
+    prompt = frame["prompt"].to_numpy()
+    starts = group_starts(prompt)
+    counts = np.zeros(prompts, np.intp)
+    counts[prompt[starts]] = np.diff(starts, append=len(prompt))
+    return counts
 
 
 def _selected(codes: Codes) -> Index:
@@ -157,6 +160,8 @@ def _selected(codes: Codes) -> Index:
 def _check(candidates: pl.DataFrame, prompts: int) -> None:
     prompt = candidates["prompt"].to_numpy()
     if len(prompt) and not (np.all(prompt[1:] >= prompt[:-1]) and prompt[-1] < prompts):
-        raise ValueError(f"candidates are not sorted by prompt numbers below {prompts}: sort them and count all prompts")
+        raise ValueError(
+            f"candidates are not sorted by prompt numbers below {prompts}: sort them and count all prompts"
+        )
     if not candidates["score"].is_finite().all():
         raise ValueError("a candidate's score is NaN or infinite, expected a finite number or null")

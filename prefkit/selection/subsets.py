@@ -7,7 +7,7 @@ import polars as pl
 
 from prefkit.selection.completions import Completions, Index, Mask, group_ranks
 from prefkit.selection.config import DECIMALS, RewardWeights, SubsetConfig, Threshold, TopKOverall, TopKPerPrompt
-from prefkit.selection.outcomes import ROW_CODE, Codes, RowOutcome, group_starts
+from prefkit.selection.outcomes import ROW_CODE, Codes, RowOutcome, failing, group_starts
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ def _top_k_per_prompt(completions: Completions, config: TopKPerPrompt) -> Subset
     codes, rows = _eligible(completions, config.min_score)
     starts = group_starts(completions.prompt[rows])
     counts = np.diff(starts, append=len(rows))
-    ranks = group_ranks(starts, counts, -completions.score[rows], completions.order[rows])
+    ranks = group_ranks(starts, counts, -completions.score[rows], completions.order(rows))
     codes[rows[ranks < config.k]] = ROW_CODE[RowOutcome.SELECTED]
     return Subset(codes)
 
@@ -47,7 +47,7 @@ def _top_k_overall(completions: Completions, config: TopKOverall) -> Subset:
     if len(rows) > config.k:
         last = np.partition(score, len(rows) - config.k)[len(rows) - config.k]
         above, tied = np.flatnonzero(score > last), np.flatnonzero(score == last)
-        in_order = tied[np.argsort(completions.order[rows[tied]], kind="stable")]
+        in_order = tied[np.argsort(completions.order(rows[tied]), kind="stable")]
         rows = rows[np.concatenate([above, in_order[: config.k - len(above)]])]
     codes[rows] = ROW_CODE[RowOutcome.SELECTED]
     return Subset(codes)
@@ -55,26 +55,26 @@ def _top_k_overall(completions: Completions, config: TopKOverall) -> Subset:
 
 def _eligible(completions: Completions, min_score: float | None) -> tuple[Codes, Index]:
     """Every completion that could be selected as `not_selected`, and where these are."""
-    codes = _unscored_or(RowOutcome.NOT_SELECTED, completions)
+    codes = _scored_as(RowOutcome.NOT_SELECTED, completions)
     if min_score is not None:
-        codes[completions.score < min_score] = ROW_CODE[RowOutcome.BELOW_SCORE]
+        np.minimum(codes, failing(completions.score < min_score, RowOutcome.BELOW_SCORE), out=codes)
     return codes, np.flatnonzero(codes == ROW_CODE[RowOutcome.NOT_SELECTED])
 
 
 def _threshold(completions: Completions, config: Threshold) -> Subset:
-    codes = _unscored_or(RowOutcome.BETWEEN_THRESHOLDS, completions)
+    codes = _scored_as(RowOutcome.SELECTED, completions)
     desirable = completions.score >= config.desirable_at
     if config.undesirable_at is None:
         undesirable = completions.score < config.desirable_at
     else:
         undesirable = completions.score <= config.undesirable_at
     labelled = desirable | undesirable
-    codes[labelled] = ROW_CODE[RowOutcome.SELECTED]
+    np.minimum(codes, failing(~labelled, RowOutcome.BETWEEN_THRESHOLDS), out=codes)
     return Subset(codes, label=_where(labelled, pl.Series(desirable)))
 
 
 def _reward_weights(completions: Completions, config: RewardWeights) -> Subset:
-    codes = _unscored_or(RowOutcome.SELECTED, completions)
+    codes = _scored_as(RowOutcome.SELECTED, completions)
     scored = ~np.isnan(completions.score)
     score = np.where(scored, completions.score, -np.inf)
     best = np.maximum.reduceat(score, completions.starts)
@@ -86,9 +86,9 @@ def _reward_weights(completions: Completions, config: RewardWeights) -> Subset:
     return Subset(codes, weight=_where(scored, pl.Series(weight.round(DECIMALS))))
 
 
-def _unscored_or(outcome: RowOutcome, completions: Completions) -> Codes:
-    unscored = np.isnan(completions.score)
-    return np.where(unscored, ROW_CODE[RowOutcome.UNSCORED], ROW_CODE[outcome]).astype(np.uint8)
+def _scored_as(outcome: RowOutcome, completions: Completions) -> Codes:
+    unscored = failing(np.isnan(completions.score), RowOutcome.UNSCORED)
+    return np.minimum(unscored, np.uint8(ROW_CODE[outcome]))
 
 
 def _where(known: Mask, values: pl.Series) -> pl.Series:

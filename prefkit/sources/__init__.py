@@ -1,0 +1,1 @@
+"""Import: files of prompts become tasks, every row with a named outcome."""

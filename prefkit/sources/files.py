@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from hashlib import blake2b, file_digest
 from pathlib import Path
+from typing import TypeAlias
 
 import polars as pl
 import pyarrow as pa
@@ -23,6 +24,10 @@ from prefkit.sources.delimited import read_csv, read_tsv
 from prefkit.sources.json_lines import read_json, read_json_lines
 from prefkit.sources.rows import SourceRows, source_rows
 
+Reader: TypeAlias = Callable[[bytes, str], SourceRows]
+"""From a file's bytes and name to its rows."""
+Decompressor: TypeAlias = Callable[[bytes, str], bytes]
+
 _UTF8_BOM = b"\xef\xbb\xbf"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -31,7 +36,9 @@ def read_rows(path: str | Path) -> SourceRows:
     """The rows of a file. Raises SourceError for a file that is missing, empty, damaged or of an unknown kind."""
     file = Path(path)
     reader, decompress = _reader(file)
-    data = decompress(_bytes(file), str(path))
+    data = _bytes(file)
+    if decompress is not None:
+        data = decompress(data, str(path))
     if not data:
         raise SourceError(f"{path} is empty (an empty dataset), expected rows: check how the file was written")
     return reader(data, str(path))
@@ -47,7 +54,7 @@ def file_fingerprint(path: str | Path, mapping: Mapping[str, str]) -> str:
     return content_id("import", {"file": digest, "map": dict(mapping)}).hex()
 
 
-def _read_text(read: Callable[[bytes, str], SourceRows]) -> Callable[[bytes, str], SourceRows]:
+def _read_text(read: Reader) -> Reader:
     def checked(data: bytes, name: str) -> SourceRows:
         encoding = json.detect_encoding(data)
         if not encoding.startswith("utf-8"):
@@ -65,10 +72,6 @@ def _read_parquet(data: bytes, name: str) -> SourceRows:
     return source_rows(name, range(1, len(frame) + 1), frame, frozenset(), [])
 
 
-def _as_is(data: bytes, name: str) -> bytes:
-    return data
-
-
 def _gunzip(data: bytes, name: str) -> bytes:
     try:
         return gzip.decompress(data)
@@ -83,7 +86,7 @@ def _unzstd(data: bytes, name: str) -> bytes:
         raise SourceError(f"{name} cannot be unpacked ({_first_line(error)}): download or write it again") from None
 
 
-READERS: dict[str, Callable[[bytes, str], SourceRows]] = {
+READERS: dict[str, Reader] = {
     ".jsonl": _read_text(read_json_lines),
     ".ndjson": _read_text(read_json_lines),
     ".json": _read_text(read_json),
@@ -91,15 +94,15 @@ READERS: dict[str, Callable[[bytes, str], SourceRows]] = {
     ".tsv": _read_text(read_tsv),
     ".parquet": _read_parquet,
 }
-DECOMPRESSORS: dict[str, Callable[[bytes, str], bytes]] = {".gz": _gunzip, ".zst": _unzstd}
+DECOMPRESSORS: dict[str, Decompressor] = {".gz": _gunzip, ".zst": _unzstd}
 
 
-def _reader(file: Path) -> tuple[Callable[[bytes, str], SourceRows], Callable[[bytes, str], bytes]]:
+def _reader(file: Path) -> tuple[Reader, Decompressor | None]:
     suffixes = [suffix.lower() for suffix in file.suffixes]
     packing = suffixes.pop() if suffixes and suffixes[-1] in DECOMPRESSORS else None
     suffix = suffixes[-1] if suffixes else ""
     if suffix in READERS:
-        return READERS[suffix], DECOMPRESSORS[packing] if packing else _as_is
+        return READERS[suffix], DECOMPRESSORS[packing] if packing else None
     if _HUB_ID.fullmatch(str(file)) and not file.parent.exists():
         raise NotBuiltError(f"{file} looks like a Hub dataset, which this release cannot read: give a file instead")
     if file.is_dir():

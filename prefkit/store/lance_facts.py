@@ -6,7 +6,7 @@ manifest, and only then acknowledge. At open, manifests that cannot be read (the
 aside. Small files are merged in two tiers, so that a commit costs the same at the 5,000th as at the first.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -131,6 +131,24 @@ class LanceFacts:
                 self.files(name).forget_missing()
         return freed
 
+    def drop_rows(self, table: FactTable, column: str, keep: Collection[int]) -> int:
+        """Removes from the current version the rows whose column holds none of the values to keep, unless they cost money.
+
+        Pinned versions still read them. Returns how many went. Needs the workspace alone.
+        """
+        dataset = self._dataset(table.name)
+        if dataset is None:
+            return 0
+        unnamed = f"NOT ({_one_of(column, sorted(keep))})"
+        paid = " AND (cost IS NULL OR cost = 0)" if "cost" in table.schema.names else ""
+        before = dataset.count_rows()
+        version = dataset.version
+        dataset.delete(unnamed + paid)
+        self._committed(table.name, version, dataset)
+        left = dataset.count_rows()
+        self._merge(table.name, TIERS[-1])  # rewrites files with deleted rows: a file's rows are those on record again
+        return before - left
+
     def path(self, name: str) -> Path:
         """Where a table lies."""
         return self._folder / f"{name}.lance"
@@ -139,19 +157,22 @@ class LanceFacts:
         """The checksums and row ids of a table's data files."""
         return DataFiles(self.path(name) / "data", self._folder / f"{name}.sums")
 
-    def versions_with_file(self, name: str, file: str) -> list[int]:
-        """The current and pinned versions of a table that read this data file."""
+    def files_read(self, name: str) -> set[str]:
+        """The data files that the current and the pinned versions of a table read."""
         dataset = self._dataset(name)
         if dataset is None:
-            return []
-        versions = {dataset.version, *(tags[name] for tags in self.pinned().values() if name in tags)}
-        return [v for v in sorted(versions, reverse=True) if file in _data_files(lance.dataset(dataset.uri, version=v))]
+            return set()
+        return {f for v in self._live_versions(name, dataset) for f in _data_files(lance.dataset(dataset.uri, version=v))}
 
-    def fragment_rows(self, name: str, version: int, file: str) -> pa.Table:
-        """All columns of the rows in one data file. Raises whatever Lance raises on damaged bytes."""
-        dataset = lance.dataset(str(self.path(name)), version=version)
-        fragment = next(f for f in dataset.get_fragments() if f.metadata.files[0].path == file)
-        return fragment.to_table()
+    def fragment_rows(self, name: str, file: str) -> pa.Table:
+        """All columns of the rows in one data file that is read. Raises whatever Lance raises on damaged bytes."""
+        dataset = self._dataset(name)
+        versions = sorted(self._live_versions(name, dataset), reverse=True) if dataset else []
+        fragments = (f for v in versions for f in lance.dataset(str(self.path(name)), version=v).get_fragments())
+        return next(f for f in fragments if f.metadata.files[0].path == file).to_table()
+
+    def _live_versions(self, name: str, dataset: lance.LanceDataset) -> set[int]:
+        return {dataset.version, *(tags[name] for tags in self.pinned().values() if name in tags)}
 
     def _as_of(self, name: str, at: int | None) -> lance.LanceDataset | None:
         dataset = self._dataset(name) if at is None or at > 0 else None
@@ -219,7 +240,7 @@ class LanceFacts:
         dataset = self._dataset(name)
         if dataset is None:
             return
-        plan = Compaction.plan(dataset, {"target_rows_per_fragment": rows})
+        plan = Compaction.plan(dataset, {"target_rows_per_fragment": rows, "materialize_deletions_threshold": 0.0})
         rewrites = [task.execute(dataset) for task in plan.tasks]
         if not rewrites:
             return

@@ -3,6 +3,7 @@
     versions/<name>/v3/manifest.json    content (hashed), pins and provenance (outside the hash)
                        train.arrow      the rows, memory-mappable; test.arrow beside it where the recipe holds rows out
                        outcomes.arrow   every row that did not come this far, by stage, with the outcome it ended in
+                       train.ids, ...   the ids of a file's rows once more, to name the rows of a file that is damaged
 
 A version is written in `tmp/`, fsynced and renamed: the rename is the commit. Two builds that reach the same facts by
 different ways write the same `content`, byte for byte; who, when, and which table versions stand outside it.
@@ -24,7 +25,7 @@ import pyarrow.compute as pc
 
 from prefkit.errors import DamageError, NotFoundError, suggestion
 from prefkit.hashing import row_hashes
-from prefkit.identity import Json, canonical_json
+from prefkit.identity import ID_BYTES, Json, canonical_json
 from prefkit.store.files import disk_trouble, publish_folder, remove_tree, write_durably
 
 BATCH_ROWS = 4_096
@@ -38,6 +39,7 @@ class FileEntry:
 
     rows: int
     blake2b: str
+    ids_blake2b: str
 
 
 @dataclass(frozen=True)
@@ -125,13 +127,16 @@ def content_hash(content: Mapping[str, Json]) -> str:
     return blake2b(canonical_json(content), digest_size=32).hexdigest()
 
 
-def write_rows(path: Path, rows: pa.Table) -> FileEntry:
-    """Writes an Arrow file whose bytes depend on the values only, each row with its `row_hash`, and returns its entry."""
+def write_rows(path: Path, rows: pa.Table, id_column: str) -> FileEntry:
+    """Writes an Arrow file whose bytes depend on the values only, each row with its `row_hash`, and its ids beside it."""
     rows = _normalised(rows)
     rows = rows.append_column("row_hash", pa.array(row_hashes(rows, rows.column_names)))
-    with disk_trouble(path), pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as writer:
-        writer.write_table(rows, max_chunksize=BATCH_ROWS)
-    return FileEntry(rows.num_rows, file_hash(path))
+    ids = rows[id_column].fill_null(bytes(ID_BYTES)).to_pylist()
+    with disk_trouble(path):
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as writer:
+            writer.write_table(rows, max_chunksize=BATCH_ROWS)
+        path.with_suffix(".ids").write_bytes(b"".join(ids))
+    return FileEntry(rows.num_rows, file_hash(path), file_hash(path.with_suffix(".ids")))
 
 
 def file_hash(path: Path) -> str:
@@ -223,6 +228,11 @@ class Versions:
     def tag(self, tag: str, version: Version) -> None:
         """Names a version; a tag that exists moves."""
         write_durably(self.root / "tags.json", json.dumps(self.tags() | {tag: version.label}, indent=1).encode())
+
+    def untag(self, tag: str) -> None:
+        """Takes a tag away; the version stays."""
+        left = {name: label for name, label in self.tags().items() if name != tag}
+        write_durably(self.root / "tags.json", json.dumps(left, indent=1).encode())
 
     def remove(self, version: Version) -> int:
         """Removes a version and returns the bytes freed: out of sight in one step, then away."""

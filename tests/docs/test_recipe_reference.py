@@ -1,4 +1,4 @@
-from enum import Enum
+from enum import StrEnum
 from typing import Annotated, Literal
 
 import pytest
@@ -30,11 +30,17 @@ class Blue(Config):
     kind: Literal["blue"]
 
 
+class Colour(StrEnum):
+    RED = "red"
+    BLUE = "blue"
+
+
 @pytest.mark.parametrize(
     ("annotation", "words"),
     [
         (int | None, "whole number or null"),
         (Literal["exact", "off"], "`exact` or `off`"),
+        (Colour, "`red` or `blue`"),
         (tuple[str, ...], "list of text"),
         (dict[str, bool | int | float], "map from text to true or false, whole number or number"),
         (Annotated[float, Field(gt=0)], "number"),
@@ -48,7 +54,7 @@ def test_type_in_words_says_what_to_write(annotation: object, words: str) -> Non
 
 def test_type_in_words_unknown_type_is_an_error() -> None:
     with pytest.raises(TypeError, match="has no plain words yet"):
-        type_in_words(Enum)
+        type_in_words(bytes)
 
 
 def test_models_in_finds_every_kind_through_unions_and_lists() -> None:

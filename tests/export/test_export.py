@@ -5,10 +5,11 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TypedDict
 
 import polars as pl
 import pytest
@@ -19,7 +20,7 @@ from prefkit.errors import NotFoundError, PrefkitError, RecipeError, WorkspaceEr
 from prefkit.export.folder import write_folder
 from prefkit.export.formats import FORMATS, formatted, unpaired_from_pairs
 from prefkit.export.source import ExportSource, Kind
-from prefkit.export.writers import write_splits
+from prefkit.export.writers import dataset_dict, write_splits
 from prefkit.sampling.protocol import Message
 
 MESSAGES = pl.List(pl.Struct({"role": pl.String(), "content": pl.String()}))
@@ -133,7 +134,7 @@ def test_plain_preference_is_strings():
 )
 def test_plain_preference_refuses_what_strings_cannot_carry(prompt: list[Message]):
     source = version("pairs", pairs_frame(pair(1), pair(2, prompt)))
-    with pytest.raises(RecipeError, match="1 of 2 rows are not_plain .* export as 'trl'"):
+    with pytest.raises(RecipeError, match=r"1 of 2 rows are not_plain .* export as 'trl'"):
         formatted(source, "trl-plain")
 
 
@@ -189,7 +190,8 @@ def test_subset_without_labels_is_refused_as_unpaired_and_exported_for_sft():
 def test_sft_leaves_out_what_is_labelled_undesirable():
     source = version("subset", subset_frame(row(0, True), row(1, False), row(2, True)))
     frame = formatted(source, "sft")["train"]
-    assert frame.columns[:2] == ["prompt", "completion"] and "label" not in frame.columns
+    assert frame.columns[:2] == ["prompt", "completion"]
+    assert "label" not in frame.columns
     assert [c[0]["content"] for c in frame["completion"].to_list()] == ["completion 0", "completion 2"]
 
 
@@ -267,7 +269,7 @@ def test_target_below_a_file_is_one_line(tmp_path: Path):
 
 
 @contextmanager
-def largest_file(size: int) -> Iterator[None]:
+def largest_file(size: int) -> Generator[None]:
     """Writing more than `size` bytes to a file fails, as it does on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
@@ -287,16 +289,21 @@ def test_disk_that_fills_up_leaves_nothing_behind(tmp_path: Path, container: str
 
 LOAD = """
 import json, sys
-from datasets import DatasetDict, load_dataset, load_from_disk
-def told(found):
-    return {split: {"rows": rows.to_list(), "features": {k: str(v) for k, v in rows.features.items()}} for split, rows in found.items()}
-folder = sys.argv[1]
-loads = {name: load_dataset(folder, name) for name in sys.argv[2:]} or {"saved": load_from_disk(folder)}
-print(json.dumps({name: told(found) for name, found in loads.items()}))
+from datasets import load_dataset, load_from_disk
+def told(rows):
+    return {"rows": rows.to_list(), "features": {name: str(feature) for name, feature in rows.features.items()}}
+folder, *configs = sys.argv[1:]
+loads = {config: load_dataset(folder, config) for config in configs} or {"saved": load_from_disk(folder)}
+print(json.dumps({name: {split: told(rows) for split, rows in found.items()} for name, found in loads.items()}))
 """
 
 
-def loaded(folder: Path, cache: Path, *configs: str) -> dict[str, dict[str, dict[str, list[dict[str, object]]]]]:
+class Told(TypedDict):
+    rows: list[dict[str, object]]
+    features: dict[str, str]
+
+
+def loaded(folder: Path, cache: Path, *configs: str) -> dict[str, dict[str, Told]]:
     """What a fresh process sees in the folder: datasets reads its environment when it is imported."""
     pytest.importorskip("datasets")
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(cache), "HF_DATASETS_CACHE": str(cache / "datasets")}
@@ -351,3 +358,31 @@ def test_dataset_dict_reloads_from_disk_with_plain_types(tmp_path: Path):
     assert train["rows"] == formatted(PAIRS, "trl-plain")["train"].to_dicts()
     assert train["features"]["prompt"] == "Value('string')"
     assert train["features"]["chosen_token_ids"] == "List(Value('int32'))"
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "conversational"),
+    [
+        (PAIRS, "trl", True),
+        (PAIRS, "trl-plain", False),
+        (PAIRS, "trl-reward", True),
+        (PAIRS, "unpaired", True),
+        (PAIRS, "sft", True),
+        (PAIRS, "prompt-only", True),
+        (version("subset", subset_frame(row(0, True))), "trl-plain", False),
+    ],
+)
+def test_trl_sees_the_format_that_was_asked_for(source: ExportSource, name: str, conversational: bool):
+    data_utils = pytest.importorskip("trl.data_utils")
+    for example in dataset_dict(formatted(source, name))["train"]:
+        assert data_utils.is_conversational(example) is conversational
+
+
+def test_unpaired_rows_are_those_that_trl_makes_of_the_pairs():
+    data_utils = pytest.importorskip("trl.data_utils")
+    theirs = data_utils.unpair_preference_dataset(dataset_dict(formatted(PAIRS, "trl")))
+    ours = formatted(PAIRS, "unpaired")
+    columns = ["prompt", "completion", "label"]
+    for split, frame in ours.items():
+        made = theirs[split].select_columns(columns).to_list()
+        assert sorted(made, key=str) == sorted(frame.select(columns).to_dicts(), key=str)

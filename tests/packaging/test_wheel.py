@@ -9,6 +9,8 @@ import pytest
 
 from tests.packaging.distribution import PACKAGES, ROOT, module_names, needs_models, output
 
+pytestmark = pytest.mark.timeout(1200)  # the core dependencies are 670 MB on disk, and a first run downloads them
+
 RECIPE = """\
 name: tiny
 prompts: {path: problems.jsonl, map: {prompt: question}}
@@ -18,8 +20,8 @@ score:
 select: {kind: best_vs_worst}
 """
 PAIRS = """
-import prefkit, sys
-pairs = prefkit.build("recipe.yaml").frame().collect()
+import prefkit
+pairs = prefkit.Workspace.find().versions.newest("tiny").frame().collect()
 print(pairs.height, (pairs["chosen"] != pairs["rejected"]).all())
 """
 

@@ -257,7 +257,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 @given(st.lists(st.builds(Message, role=TEXT, content=TEXT), max_size=3))
 def test_prompt_id_is_the_content_id_of_any_messages(messages: list[Message]):
-    assert prompt_id(messages) == content_id("prompt", [dict(m) for m in messages])
+    assert prompt_id(messages) == content_id("prompt", [{"role": m["role"], "content": m["content"]} for m in messages])
 
 
 @given(st.lists(st.tuples(TEXT.map(lambda t: t + "?"), TEXT | st.none(), TEXT | st.none()), min_size=1, max_size=6))

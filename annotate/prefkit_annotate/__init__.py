@@ -1,0 +1,1 @@
+"""Human annotation of preference data: push rows out, pull judgments back, measure agreement."""

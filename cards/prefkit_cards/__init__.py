@@ -1,0 +1,1 @@
+"""Dataset cards, figures, reports and publishing of versions."""

@@ -1,0 +1,109 @@
+"""`prefkit build`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, cast
+
+from cyclopts import Parameter
+
+from prefkit.cli.accounts import accounts_of
+from prefkit.cli.console import count, counted, note, say, say_all, say_json, table
+from prefkit.cli.ledger import ledger_table
+from prefkit.cli.options import AsJson, WorkspacePath, opened
+from prefkit.cli.reporters import reporter
+from prefkit.errors import RecipeError, suggestion
+from prefkit.identity import Json
+from prefkit.pipeline.build import Built
+from prefkit.pipeline.build import build as built
+from prefkit.pipeline.dry_run import DryRun, dry_run_of
+from prefkit.pipeline.recipe_file import load_recipe
+from prefkit.sampling.protocol import SampleFailureKind
+from prefkit.scoring.protocol import ScoreFailureKind
+from prefkit.store.versions import Version
+
+
+def build(
+    recipe: Path,
+    /,
+    *,
+    set_: Annotated[list[str] | None, Parameter(name="--set")] = None,
+    dry_run: bool = False,
+    retry: list[str] | None = None,
+    json: AsJson = False,
+    workspace: WorkspacePath = None,
+) -> None:
+    """Build a recipe's dataset, computing only what is missing, and publish it as a new version if it differs.
+
+    Parameters
+    ----------
+    recipe
+        A YAML file (see docs/recipe.md).
+    set_
+        Change a value of the recipe, as in sample.n=12 or score.0.repeats=2. May be repeated.
+    dry_run
+        Say what would be drawn and labelled, and write nothing.
+    retry
+        Try completions and labels again that failed for good in this way, as in unparsable. May be repeated.
+    json
+        Print JSON.
+    """
+    loaded = load_recipe(recipe, set_ or ())
+    folder = recipe.resolve().parent
+    _require_kinds(retry or ())
+    target = opened(workspace)
+    if dry_run:
+        _show_plan(dry_run_of(loaded, target, folder, retry or ()), json)
+        return
+    with reporter() as progress:
+        done = built(loaded, target, folder, progress, retry or ())
+    _show_built(done, json)
+
+
+def _require_kinds(retry: Sequence[str]) -> None:
+    known = sorted({*map(str, SampleFailureKind), *map(str, ScoreFailureKind)})
+    for kind in retry:
+        if kind not in known:
+            raise RecipeError(f"--retry got {kind!r}, expected a kind of failure{suggestion(kind, known)}")
+
+
+def _show_built(done: Built, json: bool) -> None:
+    version = done.version
+    if json:
+        say_json(
+            {
+                "version": version.label, "new": done.new, "drawn": done.drawn, "labelled": done.labelled,
+                "splits": version.splits, "to_retry": version.content["to_retry"],
+                "ledger": cast("list[Json]", accounts_of(version)),
+            }
+        )  # fmt: skip
+        return
+    unchanged = "" if done.new else ", unchanged"
+    say(f"{version.label}{unchanged}: {rows_of(version)}; {count(done.drawn)} drawn, {count(done.labelled)} labelled")
+    say()
+    say_all([ledger_table(accounts_of(version))])
+    if to_retry := version.content["to_retry"]:
+        note(f"{to_retry} failed for a passing reason: the next build tries them again")
+
+
+def rows_of(version: Version) -> str:
+    """How many rows a version has, as in `212 pairs (201 train, 11 test)`."""
+    noun = "pair" if version.content["kind"] == "pairs" else "completion"
+    splits = ", ".join(f"{count(n)} {split}" for split, n in version.splits.items())
+    return f"{counted(sum(version.splits.values()), noun)} ({splits})"
+
+
+def _show_plan(plan: DryRun, json: bool) -> None:
+    if json:
+        say_json(plan.to_json())
+        return
+    say(f"{plan.name}: {counted(plan.prompts, 'prompt')} from {plan.source}; nothing was written")
+    rows = [("draw", d.what, d.planned, d.have, d.to_do) for d in plan.draws]
+    bound = plan.labels_are_upper_bound
+    rows += [("label", x.what, _most(x.planned, bound), x.have, _most(x.to_do, bound)) for x in plan.labels]
+    say_all([table(["", "by", "planned", "have", "to do"], rows, right=["planned", "have", "to do"])])
+    if bound:
+        say("<= : an upper bound, since hygiene may drop completions that are not drawn yet")
+
+
+def _most(number: int, bound: bool) -> str:
+    return f"<= {count(number)}" if bound else count(number)

@@ -1,0 +1,132 @@
+"""What a build would do: the plan of every stage against the facts there are. Writes nothing, not even the import.
+
+Labels are planned for the completions there are and for those still to be drawn. Which of the latter pass hygiene is
+not known before they exist, so while anything is left to draw the numbers of labels are upper bounds.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import polars as pl
+import pyarrow as pa
+
+from prefkit.identity import Json
+from prefkit.pipeline.completions import DRAW_COLUMNS, candidates_of, cleaned
+from prefkit.pipeline.draws import known_draws, planned_draws, to_do
+from prefkit.pipeline.importing import require_import, source_tasks
+from prefkit.pipeline.labels import known_labels, planned_labels
+from prefkit.pipeline.prompts import numbered, prompt_stage
+from prefkit.pipeline.recipe import Recipe
+from prefkit.pipeline.resolve import Resolved, resolved
+from prefkit.records import COMPLETIONS, SCORES
+from prefkit.sources.files import read_rows
+from prefkit.sources.prompts import prompt_tasks
+from prefkit.store.facts import FactStore
+from prefkit.store.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One sample block or scorer: how many keys the recipe needs, how many are facts, how many would be computed."""
+
+    what: str
+    planned: int
+    have: int
+    to_do: int
+
+    def to_json(self) -> dict[str, Json]:
+        """As plain data."""
+        return {"what": self.what, "planned": self.planned, "have": self.have, "to_do": self.to_do}
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """What a build would draw and label."""
+
+    name: str
+    source: str
+    prompts: int
+    draws: tuple[Work, ...]
+    labels: tuple[Work, ...]
+
+    @property
+    def labels_are_upper_bound(self) -> bool:
+        """Whether completions are still to be drawn, of which hygiene may drop some."""
+        return any(d.to_do for d in self.draws)
+
+    def to_json(self) -> dict[str, Json]:
+        """As plain data."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "prompts": self.prompts,
+            "draws": [d.to_json() for d in self.draws],
+            "labels": [x.to_json() for x in self.labels],
+            "labels_are_upper_bound": self.labels_are_upper_bound,
+        }
+
+
+def dry_run_of(recipe: Recipe, workspace: Workspace, folder: Path, retry: Collection[str] = ()) -> DryRun:
+    """The work that `build` with the same arguments would do now. Raises what a build would raise at its start."""
+    target = _resolved(recipe, workspace, folder)
+    facts = workspace.facts
+    tasks = numbered(prompt_stage(_tasks(target, facts), recipe.hygiene, recipe.prompts.limit))
+    at = facts.heads()
+    draws = [known_draws(facts, planned_draws(tasks, b), b, DRAW_COLUMNS, at[COMPLETIONS.name]) for b in target.blocks]
+    missing = [to_do(keys, retry) for keys in draws]
+    work = tuple(
+        Work(f"{config.backend}, {block.policy_id}", keys.height, keys.height - left.height, left.height)
+        for config, block, keys, left in zip(recipe.sample, target.blocks, draws, missing, strict=True)
+    )
+    kept = [
+        keys.join(left.select("completion_id"), on="completion_id", how="anti")
+        for keys, left in zip(draws, missing, strict=True)
+    ]
+    candidates = candidates_of(cleaned(pl.concat(kept), recipe.hygiene))
+    labels = _labels(target, facts, tasks, candidates, sum(w.to_do for w in work), at[SCORES.name], retry)
+    return DryRun(recipe.name, target.source, tasks.height, work, labels)
+
+
+def _labels(
+    target: Resolved,
+    facts: FactStore,
+    tasks: pl.DataFrame,
+    candidates: pl.DataFrame,
+    undrawn: int,
+    at: int,
+    retry: Collection[str],
+) -> tuple[Work, ...]:
+    work: list[Work] = []
+    for labeller in target.labellers:
+        keys = known_labels(facts, planned_labels(candidates, tasks, labeller), labeller, at)
+        left = to_do(keys, retry).height
+        to_come = undrawn * len(labeller.aspects) * labeller.repeats
+        work.append(Work(", ".join(labeller.aspects), keys.height + to_come, keys.height - left, left + to_come))
+    return tuple(work)
+
+
+def _resolved(recipe: Recipe, workspace: Workspace, folder: Path) -> Resolved:
+    """Resolved with the digests of model files that are remembered, remembering none."""
+    with TemporaryDirectory() as scratch:
+        cache = Path(scratch) / workspace.policy_cache.name
+        if workspace.policy_cache.exists():
+            cache.write_bytes(workspace.policy_cache.read_bytes())
+        return resolved(recipe, folder, cache)
+
+
+def _tasks(target: Resolved, facts: FactStore) -> pl.DataFrame:
+    """The tasks as a build would read them back after importing."""
+    prompts = target.recipe.prompts
+    if prompts.imported:
+        return source_tasks(facts, require_import(facts, prompts.imported).id, facts.heads())
+    read = prompt_tasks(read_rows(target.folder / str(prompts.path)), dict(prompts.map), target.source)
+    messages = _frame(read.prompts).select(prompt_id="id", messages="messages")
+    return _frame(read.tasks).rename({"id": "task_id"}).join(messages, on="prompt_id", how="inner")
+
+
+def _frame(rows: pa.Table) -> pl.DataFrame:
+    frame = pl.from_arrow(rows)
+    assert isinstance(frame, pl.DataFrame)
+    return frame

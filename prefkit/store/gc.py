@@ -1,0 +1,60 @@
+"""`gc`: what may go, and nothing else.
+
+Goes: unfinished drafts; untagged versions past `keep`; pins of versions that are not there; table versions that nothing
+pins. Stays: every tagged version, the newest `keep` of each name, and every fact, unless facts are asked for: then those
+go that no remaining version's recipe names, except the ones that cost money.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from prefkit.records import COMPLETIONS, SCORES
+from prefkit.store.files import remove_tree
+from prefkit.store.versions import Version
+from prefkit.store.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """What was removed."""
+
+    drafts: int
+    versions: list[str]
+    facts: dict[str, int]
+    """Rows by table."""
+    bytes: int
+
+
+def collect(workspace: Workspace, keep: int | None = None, facts: bool = False) -> Freed:
+    """Removes what may go; `keep` None keeps every version. Needs the workspace alone (WorkspaceError otherwise)."""
+    with workspace.alone():
+        old = removable(workspace, keep)
+        drafts = [p for p in (workspace.root / "tmp").iterdir() if p.name.startswith(("version-", "removed-"))]
+        freed = sum(remove_tree(p) for p in drafts) + sum(workspace.versions.remove(v) for v in old)
+        left = [v for name in workspace.versions.names() for v in workspace.versions.all(name)]
+        for label in set(workspace.facts.pinned()) - {v.pin for v in left}:
+            workspace.facts.unpin(label)
+        rows = _drop_unnamed(workspace, left) if facts else {}
+        freed += workspace.facts.drop_unpinned_versions()
+        return Freed(len(drafts), [v.label for v in old], rows, freed)
+
+
+def removable(workspace: Workspace, keep: int | None) -> list[Version]:
+    """The untagged versions that are not among the newest `keep` of their name."""
+    tagged = set(workspace.versions.tags().values())
+    names = workspace.versions.names() if keep is not None else []
+    return [v for name in names for v in workspace.versions.all(name)[: -keep or None] if v.label not in tagged]
+
+
+def _drop_unnamed(workspace: Workspace, left: Iterable[Version]) -> dict[str, int]:
+    samplers: set[int] = set()
+    scorers: set[int] = set()
+    for version in left:
+        named = version.provenance["config_ids"]
+        assert isinstance(named, dict)
+        samplers |= set(named["samplers"])
+        scorers |= set(named["scorers"])
+    return {
+        COMPLETIONS.name: workspace.facts.drop_rows(COMPLETIONS, "sampler_id", samplers),
+        SCORES.name: workspace.facts.drop_rows(SCORES, "scorer_id", scorers),
+    }

@@ -1,0 +1,192 @@
+"""Trains the small policy of this recipe from nothing: a Qwen3 of 0.9 million parameters that half knows arithmetic.
+
+It writes `17 + 25 = 42. The answer is 42.`, and sampled at temperature 1 it is right about half of the time: good
+enough to be worth correcting, bad enough to need it. That is reached by stopping: every EVALUATE_EVERY steps the
+running average of the weights (exponential, AVERAGE) answers validation questions, and training ends when TARGET of the
+answers are right. Stopping on accuracy, and on averaged weights, is what makes a rerun on another machine give nearly
+the same policy. It runs in one thread: with the same libraries on the same kind of processor it gives the same policy,
+and a busy machine slows it down less.
+
+Left out: packing, mixed precision, weight decay, a schedule beyond warm-up, loss on the question.
+
+    python recipes/arithmetic/train_policy.py --out recipes/arithmetic/policy
+"""
+
+import argparse
+import re
+import time
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+from make_problems import Problem, distinct, problems
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+from prefkit.engines.chat import Chat
+from prefkit.engines.transformers_sampler import TransformersSampler
+from prefkit.identity import content_id
+from prefkit.sampling.config import TransformersSampler as Sampling
+from prefkit.sampling.protocol import Sample, SampleRequest
+
+PAD, END, SYSTEM, USER, ASSISTANT = "<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+VOCABULARY = 512
+CONTEXT = 256
+MAX_NEW_TOKENS = 48
+IGNORED = -100
+
+BATCH = 64
+LEARNING_RATE = 3e-3
+WARM_UP = 50
+MOST_STEPS = 4000
+AVERAGE = 0.98
+EVALUATE_FROM = 300  # before that it writes nonsense, slowly
+EVALUATE_EVERY = 25
+TARGET = 0.50
+
+
+def main() -> None:
+    """Trains, saves, and prints how often the policy is right on the demo questions."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(options.seed)
+    start = time.monotonic()
+    tokenizer = train_tokenizer([p for p, _ in zip(problems("train", options.seed), range(5000), strict=False)])
+    model = train(tokenizer, options.seed, start)
+    model.save_pretrained(options.out)
+    tokenizer.save_pretrained(options.out)
+    print(f"saved after {time.monotonic() - start:.0f} s", flush=True)
+    accuracy, wrong = sampled_accuracy(model, tokenizer, distinct("demo", 400, seed=1), samples=8)
+    print(f"demo questions, temperature 1: {accuracy:.3f} right, {wrong} different wrong answers a question")
+
+
+def train_tokenizer(examples: Sequence[Problem]) -> PreTrainedTokenizerFast:
+    """Byte-level BPE in which every digit is a token of its own."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=[PAD, END, SYSTEM, USER, ASSISTANT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator((f"{p.question} {p.solution}" for p in examples), trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=END,
+        additional_special_tokens=[SYSTEM, USER, ASSISTANT],
+        model_max_length=CONTEXT,
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def new_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
+    """Random weights from torch's global generator."""
+    return Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=len(tokenizer),
+            hidden_size=128,
+            intermediate_size=384,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=32,
+            max_position_embeddings=CONTEXT,
+            tie_word_embeddings=True,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            bos_token_id=None,
+            dtype="float32",
+        )
+    )
+
+
+def train(tokenizer: PreTrainedTokenizerFast, seed: int, start: float) -> Qwen3ForCausalLM:
+    """The averaged weights at the first evaluation that reaches TARGET."""
+    model = new_model(tokenizer)
+    averaged = deepcopy(model)
+    optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.0)
+    validation = distinct("validation", 200, seed=0)
+    for step, (tokens, targets) in enumerate(batches(tokenizer, seed), start=1):
+        for group in optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * min(1.0, step / WARM_UP)
+        loss = model(input_ids=tokens, labels=targets).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        with torch.no_grad():
+            for slow, fast in zip(averaged.parameters(), model.parameters(), strict=True):
+                slow.lerp_(fast, 1 - AVERAGE)
+        if step >= EVALUATE_FROM and step % EVALUATE_EVERY == 0:
+            accuracy, _ = sampled_accuracy(averaged, tokenizer, validation, samples=2)
+            print(
+                f"step {step}  loss {loss.item():.3f}  right {accuracy:.3f}  {time.monotonic() - start:.0f} s",
+                flush=True,
+            )
+            if accuracy >= TARGET or step == MOST_STEPS:
+                break
+    return averaged.eval()
+
+
+def batches(tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Tokens and targets, shape [BATCH, longest]; only the completion is a target."""
+    stream = problems("train", seed)
+    while True:
+        rows = [_tokenized(tokenizer, next(stream)) for _ in range(BATCH)]
+        longest = max(len(prompt) + len(completion) for prompt, completion in rows)
+        tokens = torch.full((BATCH, longest), tokenizer.pad_token_id)
+        targets = torch.full((BATCH, longest), IGNORED)
+        for row, (prompt, completion) in enumerate(rows):
+            end = len(prompt) + len(completion)
+            tokens[row, :end] = torch.tensor(prompt + completion)
+            targets[row, len(prompt) : end] = torch.tensor(completion)
+        # Padding follows the text, so the causal mask alone hides it.
+        yield tokens, targets
+
+
+def _tokenized(tokenizer: PreTrainedTokenizerFast, problem: Problem) -> tuple[list[int], list[int]]:
+    prompt = f"{USER}{problem.question}{END}{ASSISTANT}"
+    return tokenizer(prompt)["input_ids"], tokenizer(f"{problem.solution}{END}")["input_ids"]
+
+
+def sampled_accuracy(
+    model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, asked: Sequence[Problem], samples: int
+) -> tuple[float, float]:
+    """Share of right answers at temperature 1, and the mean number of different wrong answers to a question."""
+    config = Sampling(backend="transformers", max_new_tokens=MAX_NEW_TOKENS, batch_size=256)
+    sampler = TransformersSampler(config, model.eval(), Chat(tokenizer), policy_id="in training")
+    by_id = {content_id("draw", [p.question, i]): p for p in asked for i in range(samples)}
+    requests = [SampleRequest(i, [{"role": "user", "content": p.question}]) for i, p in by_id.items()]
+    answers = [
+        (by_id[s.completion_id], final_number(s))
+        for batch in sampler.sample(requests)
+        for s in batch
+        if isinstance(s, Sample)
+    ]
+    model.train()
+    wrong = {(p.question, answer) for p, answer in answers if answer != p.answer}
+    return sum(answer == p.answer for p, answer in answers) / len(requests), len(wrong) / len(asked)
+
+
+def final_number(sample: Sample) -> int | None:
+    """The number in a closing `The answer is N.`, or None."""
+    found = re.search(r"The answer is (\d+)\.$", sample.text)
+    return int(found[1]) if found else None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.crash import Kill, prepared, random_kill, run_child, trial
+
+NAMED = [
+    Kill("fragments", 5, before=True),  # before a fact commit
+    Kill("append_durably", 9, before=False),  # data written, not committed
+    Kill("commit", 12, before=True),
+    Kill("commit", 20, before=False),  # committed, not acknowledged
+    Kill("fsync", 30, before=False),
+    Kill("merge", 1, before=True),  # in a compaction
+    Kill("merge", 2, before=False),
+    Kill("replace", 1, before=True),  # the manifest of a version
+    Kill("rename", 1, before=True),  # the rename that publishes a version
+    Kill("rename", 1, before=False),
+]
+RANDOM = 15
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = prepared(tmp_path_factory.mktemp("reference"))
+    assert run_child(folder, None)
+    yield folder
+
+
+@pytest.mark.parametrize("kill", NAMED, ids=str)
+def test_build_killed_at_a_named_point_ends_as_if_never_killed(tmp_path: Path, reference: Path, kill: Kill) -> None:
+    seen = trial(tmp_path / "trial", [kill], reference)
+    assert seen.died == 1
+    assert seen.passed, seen
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_build_killed_at_random_ends_as_if_never_killed(tmp_path: Path, reference: Path, seed: int) -> None:
+    calls = Counter(json.loads((reference / "calls.json").read_text()))
+    dice = random.Random(seed)
+    seen = trial(tmp_path / "trial", [random_kill(dice, calls, 1500) for _ in range(RANDOM // 5)], reference)
+    assert seen.passed, seen
