@@ -4,7 +4,7 @@
 
 Every cell is one job from scores per aspect to texts: aggregate four aspects, select, gather the texts of what was
 selected. Each engine starts from its own native columns, so nobody pays for a conversion. A cell runs in a process of
-its own: median seconds of the repeats after one warm-up, and the peak of resident memory above what the data takes
+its own: median seconds of the repeats after one warm-up (of the clock; the JSON also has those of all cores), and the peak of resident memory above what the data takes
 (Linux only). The engines must agree on the number of rows, and on a sum over them where the strategy leaves no choice.
 """
 
@@ -390,48 +390,27 @@ class Contest:
 
 def contests(rows: int) -> dict[str, Contest]:
     """Every strategy, by the name in its configuration."""
-    best = partial(partial, python_best)
-    return {
-        contest.config.kind: contest
-        for contest in [
-            Contest(
-                BestVsWorst(kind="best_vs_worst"),
-                "score_margin",
-                best(against=lowest, exact=True),
-                pandas_best_vs_worst,
-            ),
-            Contest(
-                BestVsRandom(kind="best_vs_random"), None, best(against=any_of, exact=False), pandas_best_vs_random
-            ),
-            Contest(
-                BestVsSecond(kind="best_vs_second"),
-                "score_margin",
-                best(against=highest, exact=True),
-                pandas_best_vs_second,
-            ),
-            Contest(
-                AllPairs(kind="all_pairs", min_score_margin=MARGIN), "score_margin", python_all_pairs, pandas_all_pairs
-            ),
-            Contest(
-                CorrectVsIncorrect(kind="correct_vs_incorrect", correct_at=CORRECT_AT),
-                None,
-                python_correct,
-                pandas_correct,
-            ),
-            Contest(GradedComparisons(kind="comparisons"), "score_margin", python_comparisons, pandas_comparisons),
-            Contest(TopKPerPrompt(kind="top_k_per_prompt", k=TOP_K), "score", python_top_k, pandas_top_k),
-            Contest(
-                TopKOverall(kind="top_k_overall", k=rows // OVERALL), "score", python_top_overall, pandas_top_overall
-            ),
-            Contest(
-                Threshold(kind="threshold", desirable_at=DESIRABLE_AT, undesirable_at=UNDESIRABLE_AT),
-                "label",
-                python_threshold,
-                pandas_threshold,
-            ),
-            Contest(RewardWeights(kind="reward_weights"), "weight", python_weights, pandas_weights),
-        ]
-    }
+    worst = partial(python_best, against=lowest, exact=True)
+    second = partial(python_best, against=highest, exact=True)
+    random_one = partial(python_best, against=any_of, exact=False)
+    bounded = AllPairs(kind="all_pairs", min_score_margin=MARGIN)
+    correct = CorrectVsIncorrect(kind="correct_vs_incorrect", correct_at=CORRECT_AT)
+    compared = GradedComparisons(kind="comparisons")
+    top, overall = TopKPerPrompt(kind="top_k_per_prompt", k=TOP_K), TopKOverall(kind="top_k_overall", k=rows // OVERALL)
+    threshold = Threshold(kind="threshold", desirable_at=DESIRABLE_AT, undesirable_at=UNDESIRABLE_AT)
+    every = [
+        Contest(BestVsWorst(kind="best_vs_worst"), "score_margin", worst, pandas_best_vs_worst),
+        Contest(BestVsRandom(kind="best_vs_random"), None, random_one, pandas_best_vs_random),
+        Contest(BestVsSecond(kind="best_vs_second"), "score_margin", second, pandas_best_vs_second),
+        Contest(bounded, "score_margin", python_all_pairs, pandas_all_pairs),
+        Contest(correct, None, python_correct, pandas_correct),
+        Contest(compared, "score_margin", python_comparisons, pandas_comparisons),
+        Contest(top, "score", python_top_k, pandas_top_k),
+        Contest(overall, "score", python_top_overall, pandas_top_overall),
+        Contest(threshold, "label", python_threshold, pandas_threshold),
+        Contest(RewardWeights(kind="reward_weights"), "weight", python_weights, pandas_weights),
+    ]
+    return {contest.config.kind: contest for contest in every}
 
 
 ENGINES = ("prefkit", "python", "pandas")
@@ -451,12 +430,19 @@ def measure(kind: str, engine: str, rows: int, repeats: int) -> Cell:
     Path("/proc/self/clear_refs").write_text("5")  # makes the peak (VmHWM) start from here
     count, total = job()
     peak = _resident_mb("VmHWM") - before
-    seconds = []
+    seconds, cpu_seconds = [], []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         job()
         seconds.append(time.perf_counter() - start)
-    return {"seconds": statistics.median(seconds), "peak_mb": peak, "selected": count, "total": total}
+        cpu_seconds.append(time.process_time() - cpu_start)
+    return {
+        "seconds": statistics.median(seconds),
+        "cpu_seconds": statistics.median(cpu_seconds),
+        "peak_mb": peak,
+        "selected": count,
+        "total": total,
+    }
 
 
 def benchmark(rows: int, repeats: int, kinds: Iterable[str]) -> dict[str, dict[str, Cell]]:

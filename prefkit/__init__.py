@@ -11,18 +11,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from prefkit.pipeline.build import build
+    from prefkit.api import Version, build, open_version
     from prefkit.pipeline.recipe import Recipe
     from prefkit.store.workspace import Workspace
 
 __version__ = "0.1.0"
 
-__all__ = ["Recipe", "Workspace", "__version__", "build"]
+__all__ = ["Recipe", "Version", "Workspace", "__version__", "build", "open_version"]
 
 _HOME = {
     "Recipe": "prefkit.pipeline.recipe",
     "Workspace": "prefkit.store.workspace",
-    "build": "prefkit.pipeline.build",
+    "Version": "prefkit.api",
+    "build": "prefkit.api",
+    "open_version": "prefkit.api",
 }
 
 

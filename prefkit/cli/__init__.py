@@ -48,6 +48,7 @@ def application() -> App:
         help_formatter=TwoColumns(),
         default_parameter=Parameter(negative=()),
     )
+    app.meta.suppress_keyboard_interrupt = False  # `main` tells it, after `finally` blocks have run
     for name, (path, text) in COMMANDS.items():
         app.command(path, name=name, help=text)
 

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from typing import NoReturn
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
@@ -29,9 +30,16 @@ def say_json(value: Json) -> None:
     say(json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False))
 
 
+class Screen(Console):
+    """A console whose reader may leave: `main` deals with a broken pipe."""
+
+    def on_broken_pipe(self) -> NoReturn:
+        raise BrokenPipeError
+
+
 def console() -> Console:
     """A console on stdout that takes text as it is."""
-    return Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    return Screen(file=sys.stdout, highlight=False, markup=False, emoji=False)
 
 
 def say_all(parts: Iterable[RenderableType]) -> None:

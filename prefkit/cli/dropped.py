@@ -13,7 +13,7 @@ from prefkit.errors import NotFoundError
 from prefkit.identity import Json, id_words, row_ids
 from prefkit.records import COMPLETIONS, IMPORTS, PROMPTS, SCORES
 from prefkit.sources.prompts import ImportOutcome
-from prefkit.store.facts import settled
+from prefkit.store.facts import Where, settled
 from prefkit.store.versions import Version
 from prefkit.store.workspace import Workspace
 

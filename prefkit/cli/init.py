@@ -19,7 +19,10 @@ def init(folder: Path | None = None, /, *, workspace: WorkspacePath = None) -> N
     """
     place = folder or workspace or Path(os.environ.get(ENVIRONMENT) or ".")
     parent = place.parent if place.name == FOLDER else place
-    for path in (parent, parent / FOLDER):
-        if path.exists() and not path.is_dir():
-            raise WorkspaceError(f"{path} is a file, expected a folder: choose another place for the workspace")
-    say(f"made workspace {Workspace.create(parent).root}")
+    try:
+        made = Workspace.create(parent)
+    except (FileExistsError, NotADirectoryError, FileNotFoundError) as error:
+        raise WorkspaceError(
+            f"{error.filename} cannot be made a folder ({error.strerror}): choose another place for the workspace"
+        ) from None
+    say(f"made workspace {made.root}")

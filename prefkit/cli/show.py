@@ -89,8 +89,9 @@ def matching_rows(
         return frame.select(pl.len()).collect().item(), frame.head(n).collect()
     except (PolarsError, pl.exceptions.PanicException) as error:
         trouble = str(error).splitlines()[0]
-        if where:
-            raise RecipeError(f"--where {where!r} cannot be obeyed: {trouble}") from None
+        if where or sort:
+            asked = f"--where {where!r}" if where else f"--sort {sort!r}"
+            raise RecipeError(f"{asked} cannot be obeyed: {trouble}") from None
         raise DamageError(f"rows of {version.label} cannot be read ({trouble}): run `prefkit verify`") from None
 
 

@@ -7,13 +7,13 @@ from prefkit.hygiene.outcomes import completion_outcomes
 from prefkit.pipeline.draws import SAMPLED
 
 KEPT = "kept"
-DRAW_COLUMNS = ("completion", "finish_reason")
+DRAW_COLUMNS = (pl.col("completion").list.last().struct.field("content").alias("text"), pl.col("finish_reason"))
+"""What of a draw hygiene looks at: the text of its last message, and why it ended."""
 
 
 def cleaned(draws: pl.DataFrame, hygiene: HygieneConfig) -> pl.DataFrame:
-    """The sampled completions, sorted by prompt, block and index, with their `text` and a hygiene `outcome`."""
+    """The sampled completions, sorted by prompt, block and index, with a hygiene `outcome`."""
     sampled = draws.filter(pl.col("outcome") == SAMPLED).sort("prompt", "block", "sample_index")
-    sampled = sampled.with_columns(text=pl.col("completion").list.last().struct.field("content"))
     defects = completion_outcomes(sampled.select("prompt", "text", "finish_reason"), hygiene)
     return sampled.with_columns(outcome=defects.cast(pl.String).fill_null(KEPT))
 

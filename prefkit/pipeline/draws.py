@@ -14,10 +14,11 @@ import pyarrow as pa
 
 from prefkit.errors import LedgerError
 from prefkit.identity import content_id, id_words, row_ids
+from prefkit.pipeline.aligned import aligned
 from prefkit.pipeline.progress import Progress
 from prefkit.records import COMPLETIONS
 from prefkit.sampling.protocol import Sample, SampleFailure, Sampler, SampleRequest
-from prefkit.store.facts import FactStore, settled
+from prefkit.store.facts import FactStore
 
 SAMPLED = "sampled"
 CHUNK = 20_000
@@ -41,11 +42,9 @@ class Block:
 
 
 def planned_draws(prompts: pl.DataFrame, block: Block) -> pl.DataFrame:
-    """The keys of a block: `prompt`, `prompt_id`, `block`, `sample_index` and `completion_id`, sorted by the first."""
+    """The keys of a block: `prompt`, `prompt_id`, `block`, `sample_index`; `n` rows a prompt, in order."""
     indexes = pl.DataFrame({"sample_index": np.arange(block.n, dtype=np.int32)})
-    keys = prompts.select("prompt", "prompt_id").join(indexes, how="cross").with_columns(block=pl.lit(block.number, pl.UInt16))
-    ids = completion_ids(keys["prompt_id"].to_arrow(), block, keys["sample_index"].to_numpy())
-    return keys.with_columns(completion_id=pl.Series(pl.from_arrow(ids)))
+    return prompts.select("prompt", "prompt_id").join(indexes, how="cross").with_columns(block=pl.lit(block.number, pl.UInt16))
 
 
 def completion_ids(prompt_ids: pa.Array, block: Block, sample_indexes: np.ndarray) -> pa.Array:
@@ -57,12 +56,24 @@ def completion_ids(prompt_ids: pa.Array, block: Block, sample_indexes: np.ndarra
     return row_ids(id_words(prompt_ids), same, sample_indexes.astype(np.int64).view(np.uint64))
 
 
-def known_draws(facts: FactStore, plan: pl.DataFrame, block: Block, columns: Sequence[str], at: int | None) -> pl.DataFrame:
-    """The plan with `outcome` (null: not drawn yet), `attempt`, `transient` and the named columns of the facts."""
-    status = ["id", "batch_id", "failure", "transient", "attempt"]
-    facts_rows = settled(facts.read(COMPLETIONS, [*status, *columns], block.where, at))
-    known = facts_rows.rename({"id": "completion_id"}).drop("batch_id").with_columns(outcome=pl.col("failure").fill_null(SAMPLED))
-    return plan.join(known.drop("failure"), on="completion_id", how="left", maintain_order="left")
+def known_draws(facts: FactStore, plan: pl.DataFrame, block: Block, columns: Collection[pl.Expr], at: int | None) -> pl.DataFrame:
+    """The plan with its `completion_id`, and of the facts `outcome` (null: not drawn yet), `attempt`, `transient`,
+    `superseded` and what the expressions over their columns give.
+    """
+    needed = [name for column in columns for name in column.meta.root_names()]
+    status = ["id", "batch_id", "prompt_id", "sample_index", "failure", "transient", "attempt"]
+    rows = facts.read(COMPLETIONS, [*status, *needed], block.where, at).filter(pl.col("sample_index") < block.n)
+    rows = rows.select(*status, *columns)
+    # The plan is dense and in order, so a fact's place in it is arithmetic, not a join of all rows with all rows.
+    numbers = plan.gather_every(block.n).select("prompt_id").with_row_index("place")
+    rows = rows.join(numbers, on="prompt_id", how="inner", maintain_order="left")
+    places = rows["place"].to_numpy().astype(np.int64) * block.n + rows["sample_index"].to_numpy()
+    rows = rows.with_columns(outcome=pl.col("failure").fill_null(SAMPLED)).drop("prompt_id", "sample_index", "failure", "place")
+    known = aligned(rows, places, plan.height).rename({"id": "completion_id"})
+    missing = plan.filter(known["completion_id"].is_null())
+    ids = completion_ids(missing["prompt_id"].to_arrow(), block, missing["sample_index"].to_numpy())
+    known[known["completion_id"].is_null().arg_true(), "completion_id"] = pl.Series(pl.from_arrow(ids))
+    return pl.concat([plan, known], how="horizontal")
 
 
 def to_do(keys: pl.DataFrame, retry: Collection[str]) -> pl.DataFrame:

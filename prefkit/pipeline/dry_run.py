@@ -121,7 +121,7 @@ def _tasks(target: Resolved, facts: FactStore) -> pl.DataFrame:
     prompts = target.recipe.prompts
     if prompts.imported:
         return source_tasks(facts, require_import(facts, prompts.imported).id, facts.heads())
-    read = prompt_tasks(read_rows(target.folder / str(prompts.path)), dict(prompts.map), target.source)
+    read = prompt_tasks(read_rows(target.folder / str(prompts.path)), {**prompts.map}, target.source)
     messages = _frame(read.prompts).select(prompt_id="id", messages="messages")
     return _frame(read.tasks).rename({"id": "task_id"}).join(messages, on="prompt_id", how="inner")
 

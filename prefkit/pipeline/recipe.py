@@ -1,17 +1,15 @@
 """The recipe: one YAML file that says how a dataset is made from facts, and what trains on it.
 
-Every block is validated whole before anything runs, also blocks of stages that this release cannot run yet. The
-fingerprint covers what decides the content of a version: literals of the stages. It leaves out where and how fast
-(`batch_size`, devices, worker counts), the name, and the `train` block, which reads a version and does not make it.
+Every block is validated whole before anything runs, also blocks of stages that this release cannot run yet. What of a
+recipe decides the content of a version is worked out in `resolve.py`.
 """
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from prefkit.config import Config
 from prefkit.hygiene.config import HygieneConfig
-from prefkit.identity import Json, content_id
 from prefkit.sampling.config import PolicyConfig, SampleConfig
 from prefkit.scoring.config import ScoreConfig
 from prefkit.selection.config import AggregateConfig, GradedComparisons, MeanAggregate, SelectConfig, VetoAggregate, WeightsAggregate
@@ -59,7 +57,7 @@ class SplitConfig(Config):
 
     test: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of prompts in the test split; all rows of a prompt go to one side."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**64 - 1)
     """Another seed holds out other prompts."""
 
 
@@ -113,10 +111,6 @@ class Recipe(Config):
     budget: BudgetConfig | None = None
     train: TrainConfig | None = None
 
-    content_blocks: ClassVar[tuple[str, ...]] = (
-        "prompts", "policy", "sample", "score", "aggregate", "select", "hygiene", "check", "split",
-    )  # fmt: skip
-
     @model_validator(mode="before")
     @classmethod
     def _one_sample_block_is_a_list_of_one(cls, data: object) -> object:
@@ -147,14 +141,3 @@ class Recipe(Config):
         for index, block in enumerate(self.sample):
             if block.policy is None and self.policy is None and block.backend != "fake":
                 raise ValueError(f"sample[{index}] has no policy: set `policy.model` at the top or in the block")
-
-    def fingerprint(self) -> str:
-        """32 hex digits that are equal for recipes that make the same version of the same facts."""
-        return content_id("recipe", self.content_values()).hex()
-
-    def content_values(self) -> dict[str, Json]:
-        """What decides the content of a version, and nothing else."""
-        dumped: dict[str, Json] = self.model_dump(mode="json", include=set(self.content_blocks))
-        dumped["sample"] = [s.identity_values() | {"n": s.n, "policy": s.model_dump(mode="json")["policy"]} for s in self.sample]
-        dumped["score"] = [s.identity_values() | {"repeats": s.repeats, "aspects": list(s.aspects)} for s in self.score]
-        return dumped

@@ -50,7 +50,7 @@ class RecipeLoader(yaml.SafeLoader):
             if key.value in lines:
                 first = lines[key.value]
                 raise RecipeError(
-                    f"key {_shown(key.value)} is given in lines {first} and {line}, expected once: remove one"
+                    f"{_shown(key.value)} is given in lines {first} and {line}, expected once: remove one"
                 )
             lines[key.value] = line
         return super().construct_mapping(node, deep)

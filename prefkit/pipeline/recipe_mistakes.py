@@ -16,12 +16,14 @@ from prefkit.errors import suggestion
 from prefkit.pipeline.recipe import Recipe
 
 LONGEST = 60
+_ORDER = {"extra_forbidden": 0, "too_short": 2}
 
 
 def told(error: ValidationError, data: object) -> str:
     """The first mistake, and how many more there are. `data` is what was validated."""
-    # A list whose items are all mistaken counts as empty as well: that is no mistake of its own.
-    mistakes = sorted(error.errors(include_url=False), key=lambda m: m["type"] == "too_short")
+    # A misspelt key comes first: it may be why another is missing. And a list whose items are all mistaken counts as
+    # empty as well, which is no mistake of its own.
+    mistakes = sorted(error.errors(include_url=False), key=lambda m: _ORDER.get(m["type"], 1))
     mistakes = [m for m in mistakes if m["type"] != "too_short" or m is mistakes[0]]
     more = len(mistakes) - 1
     return _mistake(mistakes[0], data) + (f" (and {more} more mistake{'s' if more > 1 else ''})" if more else "")

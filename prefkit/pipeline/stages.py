@@ -62,12 +62,24 @@ class Stages:
     def run(self, imported: Import) -> dict[str, pl.DataFrame]:
         """The rows of the version by split; `ledger`, `dropped` and `pins` are full afterwards."""
         tasks = self.prompts(imported)
+        candidates = self.scored(tasks)
+        selection = self.select(candidates, tasks)
+        return self.split(self.rows(selection, candidates, tasks), tasks)
+
+    def everything(self, imported: Import) -> pl.DataFrame:
+        """Every completion that could have been selected, in the columns of a version of single completions."""
+        tasks = self.prompts(imported)
+        candidates = self.scored(tasks)
+        unknown = {"label": pl.lit(None, pl.Boolean), "weight": pl.lit(None, pl.Float64)}
+        every = candidates.select("prompt", "candidate", **unknown)
+        return subset_rows(every, tasks, self._whole(candidates))
+
+    def scored(self, tasks: pl.DataFrame) -> pl.DataFrame:
+        """The candidates with their `scores` per aspect and their aggregated `score`."""
         candidates = self.completions(self.sample(tasks))
         scores = self.score(candidates, tasks)
-        candidates = candidates.with_columns(aggregated_score(scores, self.recipe.recipe.aggregate).alias("score"))
-        selection = self.select(candidates, tasks)
-        rows = self.rows(selection, candidates, scores, tasks)
-        return self.split(rows, tasks)
+        score = aggregated_score(scores, self.recipe.recipe.aggregate)
+        return candidates.with_columns(score.alias("score"), scores.to_struct("scores"))
 
     def prompts(self, imported: Import) -> pl.DataFrame:
         """The tasks of the build, numbered by prompt."""
@@ -140,15 +152,12 @@ class Stages:
         self.dropped.add("select rows", self._named_rows(told, candidates, tasks))
         return selection
 
-    def rows(self, selection: Selection, candidates: pl.DataFrame, scores: pl.DataFrame, tasks: pl.DataFrame) -> pl.DataFrame:
+    def rows(self, selection: Selection, candidates: pl.DataFrame, tasks: pl.DataFrame) -> pl.DataFrame:
         """The selected rows with their texts, tokens and scores; pairs of equal texts are dropped."""
         selected = selection.selected
         sides = ["chosen", "rejected"] if "chosen" in selected.columns else ["candidate"]
         used = pl.concat([selected.select(candidate=side) for side in sides]).unique().sort("candidate")
-        numbers = used["candidate"]
-        texts = candidates[numbers].with_columns(scores[numbers].to_struct("scores"))
-        texts = texts.join(self._tokens(texts["completion_id"]), on="completion_id", how="left", maintain_order="left")
-        texts = texts.join(self._block_columns(), on="block", how="left", maintain_order="left")
+        texts = self._whole(candidates[used["candidate"]])
         if sides == ["candidate"]:
             return subset_rows(selected, tasks, texts)
         rows = pair_rows(selected, tasks, texts)
@@ -198,12 +207,17 @@ class Stages:
         words = [id_words(ids.gather(rows[side]).to_arrow()) for side in ("chosen", "rejected")]
         return _with_prompt_id(rows.with_columns(id=pl.Series(pl.from_arrow(row_ids(*words)))), tasks)
 
-    def _tokens(self, ids: pl.Series) -> pl.DataFrame:
-        columns = ["id", "batch_id", "transient", "attempt", "token_ids", "behavior_logprobs"]
+    def _whole(self, candidates: pl.DataFrame) -> pl.DataFrame:
+        """Candidates with what is too large to carry for all of them: messages, tokens, log-probs, policy."""
+        whole = candidates.join(self._bodies(candidates["completion_id"]), on="completion_id", how="left", maintain_order="left")
+        return whole.join(self._block_columns(), on="block", how="left", maintain_order="left")
+
+    def _bodies(self, ids: pl.Series) -> pl.DataFrame:
+        columns = ["id", "batch_id", "transient", "attempt", "completion", "token_ids", "behavior_logprobs"]
         found = settled(self.facts.gather(COMPLETIONS, columns, ids, self.pins[COMPLETIONS.name]))
         logps = pl.col("behavior_logprobs").list.eval(pl.element().cast(pl.Float64)).list.sum()
         known = pl.col("behavior_logprobs").is_not_null()
-        return found.select(completion_id="id", token_ids="token_ids", behavior_logps=pl.when(known).then(logps))
+        return found.select("completion", "token_ids", completion_id="id", behavior_logps=pl.when(known).then(logps))
 
     def _block_columns(self) -> pl.DataFrame:
         blocks = self.recipe.blocks

@@ -218,7 +218,7 @@ class Story:
         for index, completion in enumerate(self.completions):
             title = ("chosen", "rejected")[index] if self.kind == RowKind.PAIR else "completion"
             told += [_brief(completion)] if briefly else ["", *_completion(completion, title)]
-        return [line for entry in told for line in _wrapped(entry)]
+        return [line for entry in told for line in _wrapped(_shown(entry))]
 
 
 def _head(story: Story) -> Iterator[str]:
@@ -324,7 +324,7 @@ def _called(call: Call) -> str:
 
 
 def _failed(tried: Draw | Call) -> str:
-    detail = f": {_shown(tried.detail)}" if tried.detail else ""
+    detail = f": {tried.detail}" if tried.detail else ""
     return f"failed, {tried.failure}{detail} ({'the next build tries again' if tried.transient else 'final'})"
 
 
@@ -343,13 +343,13 @@ def _settings(settings: Settings) -> str:
 def _values(values: Json) -> str:
     """`name value, name value`, without those that are not set."""
     if not isinstance(values, Mapping):
-        return _shown(json.dumps(values, ensure_ascii=False))
+        return json.dumps(values, ensure_ascii=False)
     told = (
         (k, v if isinstance(v, str) else json.dumps(v, ensure_ascii=False))
         for k, v in values.items()
         if v not in (None, [])
     )
-    return ", ".join(f"{_shown(k)} {_shown(v)}" for k, v in told)
+    return ", ".join(f"{k} {v}" for k, v in told)
 
 
 def _number(value: float | None) -> str:
@@ -367,15 +367,14 @@ def _messages(messages: Sequence[Message]) -> Iterator[str]:
 
 def _text(title: str, text: str) -> Iterator[str]:
     """The text behind its title, further lines of it below its first."""
-    first, *more = _shown(text, keep_lines=True).split("\n")
+    first, *more = text.split("\n")
     yield title + first
     yield from (" " * len(title) + line for line in more)
 
 
-def _shown(text: str, keep_lines: bool = False) -> str:
-    """The text with every character that a terminal would obey, and not show, escaped."""
-    plain = {"\n"} if keep_lines else set[str]()
-    return "".join(c if c.isprintable() or c in plain else c.encode("unicode_escape").decode() for c in text)
+def _shown(line: str) -> str:
+    """The line with every character that a terminal would obey, and not show, escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 def _wrapped(line: str) -> list[str]:

@@ -62,6 +62,11 @@ def settled(rows: pl.DataFrame) -> pl.DataFrame:
     if rows.select(pl.col("id").bin.reinterpret(dtype=pl.UInt128).n_unique()).item() == rows.height:
         return rows.with_columns(superseded=pl.lit(0, pl.Int64))
     rows = rows.with_columns(superseded=pl.len().over("id").cast(pl.Int64) - 1)
+    return by_precedence(rows).unique("id", keep="first", maintain_order=True)
+
+
+def by_precedence(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows sorted so that of several of one key the first is the one that counts."""
     keys = [pl.col("transient").fill_null(value=False)] if "transient" in rows.columns else []
     keys += [-pl.col("attempt")] if "attempt" in rows.columns else []
-    return rows.sort(*keys, "batch_id").unique("id", keep="first", maintain_order=True)
+    return rows.sort(*keys, "batch_id")

@@ -75,7 +75,7 @@ class LanceFacts:
             return self.read(table, columns, {"id": ids.to_list()}, at)
         dataset = self._as_of(table.name, at)
         wanted = pl.DataFrame({"id": ids})
-        batches = dataset.to_batches(columns=["id", *(c for c in columns if c != "id")], scan_in_order=False) if dataset else ()
+        batches = dataset.to_batches(columns=["id", *(c for c in columns if c != "id")], batch_size=1 << 16, scan_in_order=False) if dataset else ()
         parts = [_frame(pa.table(batch)).join(wanted, on="id", how="semi") for batch in batches]
         return pl.concat([_frame(table.schema.empty_table().select(list(columns))), *(p.select(columns) for p in parts)])
 

@@ -15,7 +15,6 @@ import pyarrow as pa
 from prefkit.errors import DamageError, LedgerError
 from prefkit.hashing import row_hashes
 from prefkit.identity import ID_BYTES
-from prefkit.ledger import StageAccount
 from prefkit.records import FACT_TABLES
 from prefkit.store.checksums import file_checksum
 from prefkit.store.data_files import KnownFile
@@ -92,7 +91,7 @@ def _lost_files(workspace: Workspace, name: str) -> Iterator[Damage]:
 def _version(version: Version) -> Iterator[Damage]:
     try:
         entries = version.files
-        _check_ledger(version)
+        _ = version.ledger
     except (DamageError, LedgerError) as error:
         yield Damage(f"{version.label}, manifest.json", str(error))
         return
@@ -136,13 +135,6 @@ def _batch_damage(reader: pa.RecordBatchFileReader, number: int, rows: int) -> l
 def _changed_rows(rows: pa.Table, columns: list[str]) -> np.ndarray:
     rows.validate(full=True)
     return np.flatnonzero(row_hashes(rows, columns) != rows["row_hash"].to_numpy())
-
-
-def _check_ledger(version: Version) -> None:
-    ledger = version.content["ledger"]
-    assert isinstance(ledger, list)
-    for account in ledger:
-        StageAccount(**account).check()
 
 
 def _tags(workspace: Workspace, labels: set[str]) -> list[Damage]:

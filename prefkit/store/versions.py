@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 from prefkit.errors import DamageError, NotFoundError, suggestion
 from prefkit.hashing import row_hashes
 from prefkit.identity import ID_BYTES, Json, canonical_json
+from prefkit.ledger import StageAccount
 from prefkit.store.files import disk_trouble, publish_folder, remove_tree, write_durably
 
 BATCH_ROWS = 4_096
@@ -92,6 +93,16 @@ class Version:
         files = self.content["files"]
         assert isinstance(files, dict)
         return {name: FileEntry(**entry) for name, entry in files.items()}
+
+    @property
+    def ledger(self) -> list[StageAccount]:
+        """The accounts of its build, stage by stage. Raises LedgerError when they do not add up."""
+        rows = self.content["ledger"]
+        assert isinstance(rows, list)
+        accounts = [StageAccount(**row) for row in rows]
+        for account in accounts:
+            account.check()
+        return accounts
 
     @property
     def splits(self) -> dict[str, int]:

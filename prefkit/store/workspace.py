@@ -51,7 +51,7 @@ class Workspace:
         root = root if (root / "workspace.json").exists() else root / FOLDER
         try:
             found = json.loads((root / "workspace.json").read_bytes())["format"]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise WorkspaceError(f"{place} holds no workspace: run `prefkit init` there, or name another with --workspace") from None
         except (ValueError, KeyError, TypeError):
             raise WorkspaceError(f"{root / 'workspace.json'} is no JSON with a `format`: restore it from a copy") from None

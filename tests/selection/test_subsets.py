@@ -48,6 +48,12 @@ def test_top_k_overall_takes_exactly_k_of_tied_scores() -> None:
     assert not {8, 9} & set(picked)
 
 
+def test_top_k_overall_breaks_ties_at_random_not_by_position() -> None:
+    picked = selected(select(candidates([[1.0]] * 400), TopKOverall(kind="top_k_overall", k=200), prompts=400))
+    # 100 of the first 200 expected; hypergeometric standard deviation 5
+    assert 75 < sum(candidate < 200 for candidate in picked) < 125
+
+
 def test_top_k_overall_of_more_than_there_are_takes_all_scored() -> None:
     assert selected(select(candidates([[1, None], [2]]), TopKOverall(kind="top_k_overall", k=9), prompts=2)) == [0, 2]
 
