@@ -3,10 +3,11 @@
     python benchmarks/core.py --prompts 125000 --commits 5000 --json benchmarks/results/core.json
 
 Selection over prompts x 8 scored completions with 4 aspects is timed against a plain Python loop and pandas (see
-selection.py). The same number of completions and labels are put into a workspace as facts, and builds over them are timed: unchanged
-(in process and by the command line), with other weights of the aspects, with one prompt added, and unchanged after
-facts of another recipe arrived. Then many small durable commits against one bulk commit, and random reads of a version.
-Medians of `--repeats` where a step can be repeated; peak memory is that of the process that did the step.
+selection.py). The same number of completions and labels are put into a workspace as facts, and builds over them are
+timed: unchanged (in process and by the command line), with other weights of the aspects, with one prompt added, and
+unchanged after facts of another recipe arrived. Then many small durable commits against one bulk commit, and random
+reads of a version. Medians of `--repeats` where a step can be repeated; peak memory is that of the process that did
+the step.
 """
 
 import argparse
@@ -14,7 +15,6 @@ import json
 import multiprocessing
 import os
 import platform
-import resource
 import shutil
 import statistics
 import subprocess
@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import selection
 
 from prefkit.pipeline.build import Built, build
 from prefkit.pipeline.draws import completion_ids
@@ -72,19 +73,26 @@ def write_problems(folder: Path, count: int) -> None:
 
 
 def fill(folder: Path, prompts: int) -> None:
-    """A workspace whose facts hold every completion (about 220 characters) and label of the recipe, and its first version."""
+    """A workspace whose facts hold every completion (about 220 characters) and label, and its first version."""
     write_problems(folder, prompts)
     workspace = Workspace.create(folder)
     target = resolved(Recipe.model_validate(recipe()), folder)
     imported = import_prompts(workspace.facts, folder / "problems.jsonl", {}, target.source)
     tasks = source_tasks(workspace.facts, imported.id, workspace.facts.heads()).with_row_index("prompt")
-    keys = tasks.select("prompt", "prompt_id").join(pl.DataFrame({"sample_index": np.arange(N, dtype=np.int32)}), how="cross")
+    keys = tasks.select("prompt", "prompt_id").join(
+        pl.DataFrame({"sample_index": np.arange(N, dtype=np.int32)}), how="cross"
+    )
     ids = completion_ids(keys["prompt_id"].to_arrow(), target.blocks[0], keys["sample_index"].to_numpy())
     _bulk(workspace.facts, COMPLETIONS, _completions(keys, ids, target))
     for number in range(len(ASPECTS)):
         inputs = tasks.select("prompt", input_ids(tasks, target.labellers[number]))
-        _bulk(workspace.facts, SCORES, _scores(keys.join(inputs, on="prompt", how="left", maintain_order="left"), ids, target, number))
-    workspace.facts.compact()
+        _bulk(
+            workspace.facts,
+            SCORES,
+            _scores(keys.join(inputs, on="prompt", how="left", maintain_order="left"), ids, target, number),
+        )
+    workspace.facts.compact(COMPLETIONS)
+    workspace.facts.compact(SCORES)
     built(folder)
 
 
@@ -95,7 +103,8 @@ def _completions(keys: pl.DataFrame, ids: pa.Array, target: Resolved) -> pa.Tabl
     role = pl.repeat("assistant", keys.height, eager=True).alias("role")
     message = pl.DataFrame([role, text.alias("content")]).to_struct("message")
     rows = keys.select(
-        "prompt_id", "sample_index", completion=message.reshape((keys.height, 1)).arr.to_list(), finish_reason=pl.lit("stop"),
+        "prompt_id", "sample_index", completion=message.reshape((keys.height, 1)).arr.to_list(),
+        finish_reason=pl.lit("stop"),
         attempt=pl.lit(0, pl.Int32), transient=pl.lit(value=False),
         **{name: pl.lit(value) for name, value in target.blocks[0].where.items()},
     ).to_arrow(compat_level=pl.CompatLevel.oldest())  # fmt: skip
@@ -115,7 +124,12 @@ def _scores(keys: pl.DataFrame, ids: pa.Array, target: Resolved, number: int) ->
 
 def _whole(table: FactTable, rows: pa.Table) -> pa.Table:
     fields = [f for f in table.schema if f.name not in STAMPS]
-    return pa.table({f.name: rows[f.name].cast(f.type) if f.name in rows.column_names else pa.nulls(rows.num_rows, f.type) for f in fields})
+    return pa.table(
+        {
+            f.name: rows[f.name].cast(f.type) if f.name in rows.column_names else pa.nulls(rows.num_rows, f.type)
+            for f in fields
+        }
+    )
 
 
 def _bulk(facts: LanceFacts, table: FactTable, rows: pa.Table) -> None:
@@ -132,7 +146,8 @@ def in_process(step: Callable[..., dict[str, float]], *arguments: object) -> dic
 
 def _measured(step: Callable[..., dict[str, float]], arguments: tuple[object, ...]) -> dict[str, float]:
     figures = step(*arguments)
-    return figures | {"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return figures | {"peak_mb": int(peak.split()[1]) / 1024}
 
 
 def timed(folder: Path, expected_calls: int, blocks: dict[str, object]) -> dict[str, float]:
@@ -148,17 +163,29 @@ def timed(folder: Path, expected_calls: int, blocks: dict[str, object]) -> dict[
 def by_command_line(folder: Path) -> dict[str, float]:
     """Seconds of `prefkit build` on an unchanged recipe, start of the interpreter included."""
     (folder / "recipe.yaml").write_text(json.dumps(recipe()))
-    command = [sys.executable, "-c", "from prefkit.cli import main; main()", "build", str(folder / "recipe.yaml"), "--json"]
+    command = [
+        sys.executable,
+        "-c",
+        "from prefkit.cli import main; main()",
+        "build",
+        str(folder / "recipe.yaml"),
+        "--json",
+    ]
     started = time.perf_counter()
-    subprocess.run([*command, "--workspace", str(folder)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        [*command, "--workspace", str(folder)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     return {"seconds": time.perf_counter() - started}
 
 
-def builds(folder: Path, prompts: int, repeats: int) -> dict[str, dict[str, float]]:
+def builds(folder: Path, repeats: int) -> dict[str, dict[str, float]]:
     """Every kind of rebuild over the same facts."""
     results = {"unchanged, in process": _median([in_process(timed, folder, 0, {}) for _ in range(repeats)])}
     results["unchanged, command line"] = _median([by_command_line(folder) for _ in range(repeats)])
-    weighed = [{"aggregate": {"kind": "weights", "weights": {a: i + k + 2.0 for i, a in enumerate(ASPECTS)}}} for k in range(repeats)]
+    weighed = [
+        {"aggregate": {"kind": "weights", "weights": {a: i + k + 2.0 for i, a in enumerate(ASPECTS)}}}
+        for k in range(repeats)
+    ]
     results["other weights, no calls"] = _median([in_process(timed, folder, 0, w) for w in weighed])
     added: list[dict[str, float]] = []
     for number in range(repeats):
@@ -167,8 +194,16 @@ def builds(folder: Path, prompts: int, repeats: int) -> dict[str, dict[str, floa
         # the fake sampler repeats itself, so fewer than 8 of a prompt's completions may pass hygiene
         added.append(in_process(timed_added, folder))
     results["one prompt added"] = _median(added)
-    built(folder, name="other", score=[{"kind": "fake", "seed": 9}], aggregate={"kind": "mean"}, prompts={"path": "problems.jsonl", "limit": 10})
-    results["unchanged after facts of another recipe"] = _median([in_process(timed, folder, 0, {}) for _ in range(repeats)])
+    built(
+        folder,
+        name="other",
+        score=[{"kind": "fake", "seed": 9}],
+        aggregate={"kind": "mean"},
+        prompts={"path": "problems.jsonl", "limit": 10},
+    )
+    results["unchanged after facts of another recipe"] = _median(
+        [in_process(timed, folder, 0, {}) for _ in range(repeats)]
+    )
     return results
 
 
@@ -178,7 +213,10 @@ def timed_added(folder: Path) -> dict[str, float]:
     done = built(folder)
     seconds = time.perf_counter() - started
     if done.drawn != N or not 0 < done.labelled <= N * len(ASPECTS):
-        raise RuntimeError(f"one prompt added drew {done.drawn} and labelled {done.labelled}, expected {N} and at most {N * len(ASPECTS)}")
+        raise RuntimeError(
+            f"one prompt added drew {done.drawn} and labelled {done.labelled}, "
+            f"expected {N} and at most {N * len(ASPECTS)}"
+        )
     return {"seconds": seconds, "calls": float(done.drawn + done.labelled)}
 
 
@@ -198,7 +236,7 @@ def commits(folder: Path, count: int) -> dict[str, float]:
         seconds.append(time.perf_counter() - started)
     facts[1].facts.append(COMPLETIONS, pa.concat_tables(batches))
     started = time.perf_counter()
-    facts[0].facts.compact()
+    facts[0].facts.compact(COMPLETIONS)
     collect(facts[0])
     tidying = time.perf_counter() - started
     small, bulk = (tree_bytes(f.root / "facts") for f in facts)
@@ -243,7 +281,9 @@ def random_reads(folder: Path, repeats: int) -> dict[str, float]:
         rows.take(picked)
         return time.perf_counter() - started
 
-    return {f"{count}_rows_ms": statistics.median(seconds(count) for _ in range(repeats)) * 1000 for count in (10_000, 64)}
+    return {
+        f"{count}_rows_ms": statistics.median(seconds(count) for _ in range(repeats)) * 1000 for count in (10_000, 64)
+    }
 
 
 def main() -> None:
@@ -262,11 +302,12 @@ def main() -> None:
     scratch = Path(tempfile.mkdtemp(prefix="prefkit-core-"))
     try:
         if not options.skip_selection:
-            report["selection"] = selection(options.prompts * N, options.repeats)
+            rows = options.prompts * N
+            report["selection"] = selection.benchmark(rows, options.repeats, selection.contests(rows))
         started = time.perf_counter()
         fill(_made(scratch / "big"), options.prompts)
         report["filling_s"] = time.perf_counter() - started
-        report["builds"] = builds(scratch / "big", options.prompts, options.repeats)
+        report["builds"] = builds(scratch / "big", options.repeats)
         report["random_reads"] = random_reads(scratch / "big", options.repeats)
         report["commits"] = commits(scratch / "commits", options.commits)
     finally:

@@ -2,9 +2,9 @@
 
     python benchmarks/crash.py --kills 200 --json benchmarks/results/crash.json
 
-One trial: a build of a fixed recipe (fake sampler, verifiers, small batches) runs in a child process that dies by SIGKILL
-at a given call of a given input or output function, or after a random time. It is started again, sometimes to be killed
-once more, until it finishes. Then:
+One trial: a build of a fixed recipe (fake sampler, verifiers, small batches) runs in a child process that dies by
+SIGKILL at a given call of a given input or output function, or after a random time. It is started again, sometimes to
+be killed once more, until it finishes. Then:
 
 * the version's files and its content hash equal those of a build that was never killed, byte for byte;
 * every row acknowledged before a kill is in the table, with the batch id it was acknowledged under;
@@ -114,7 +114,9 @@ def _instrumented(kill: Kill | None) -> Counter[str]:
                 os.kill(os.getpid(), signal.SIGKILL)
             return result
 
-        setattr(owner, name, staticmethod(counted) if isinstance(owner, type) and point in ("commit", "merge") else counted)
+        setattr(
+            owner, name, staticmethod(counted) if isinstance(owner, type) and point in ("commit", "merge") else counted
+        )
 
     wrap(files, "_fsync", "fsync")
     wrap(lance_facts, "write_fragments", "fragments")
@@ -198,7 +200,9 @@ def trial(folder: Path, kills: Sequence[Kill], reference: Path) -> Trial:
         marks = {log: _length(folder / log) for log in ("drawn", "labelled")}
         died += not run_child(folder, kill)
         asked_again += sum(len(before[log] & set(_lines(folder / log)[marks[log] :])) for log in marks)
-    return Trial(list(kills), died, _content(folder) == _content(reference), _lost(folder), asked_again, _doubled(folder))
+    return Trial(
+        list(kills), died, _content(folder) == _content(reference), _lost(folder), asked_again, _doubled(folder)
+    )
 
 
 def _lines(path: Path) -> list[str]:
@@ -237,7 +241,9 @@ def _lost(folder: Path) -> int:
 
     facts = Workspace.open(folder).facts
     held = {
-        (name, i.hex(), b.hex()) for name, table in FACT_TABLES.items() for i, b in facts.read(table, ["id", "batch_id"]).rows()
+        (name, i.hex(), b.hex())
+        for name, table in FACT_TABLES.items()
+        for i, b in facts.read(table, ["id", "batch_id"]).rows()
     }
     return len({tuple(line.split()) for line in _lines(folder / "acknowledged")} - held)
 
@@ -247,7 +253,9 @@ def _doubled(folder: Path) -> int:
     from prefkit.store.workspace import Workspace
 
     facts = Workspace.open(folder).facts
-    return sum(len(ids) - len(set(ids)) for ids in (facts.read(t, ["id"])["id"].to_list() for t in (COMPLETIONS, SCORES)))
+    return sum(
+        len(ids) - len(set(ids)) for ids in (facts.read(t, ["id"])["id"].to_list() for t in (COMPLETIONS, SCORES))
+    )
 
 
 def random_kill(source: random.Random, calls: Counter[str], milliseconds: int) -> Kill:

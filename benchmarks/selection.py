@@ -4,8 +4,9 @@
 
 Every cell is one job from scores per aspect to texts: aggregate four aspects, select, gather the texts of what was
 selected. Each engine starts from its own native columns, so nobody pays for a conversion. A cell runs in a process of
-its own: median seconds of the repeats after one warm-up (of the clock; the JSON also has those of all cores), and the peak of resident memory above what the data takes
-(Linux only). The engines must agree on the number of rows, and on a sum over them where the strategy leaves no choice.
+its own: median seconds of the repeats after one warm-up (the table shows those of the clock, the JSON also those of all
+cores), and the peak of resident memory above what the data takes (Linux only). The engines must agree on the number of
+rows, and on a sum over them where the strategy leaves no choice. Only prefkit accounts for what was not selected.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -86,9 +87,6 @@ class World:
         return cls(completions, pl.DataFrame(frame))
 
 
-# ------------------------------------------------------------------------------------------------------------ prefkit
-
-
 def prefkit_job(world: World, config: SelectConfig, total: str | None) -> Found:
     """Aggregate, select, gather."""
     aggregate = WeightsAggregate(kind="weights", weights=WEIGHTS)
@@ -99,9 +97,6 @@ def prefkit_job(world: World, config: SelectConfig, total: str | None) -> Found:
     for side in {"chosen", "rejected", "candidate"} & set(rows.columns):
         world.completions["text"].gather(rows[side])
     return rows.height, None if total is None else float(rows[total].sum())
-
-
-# -------------------------------------------------------------------------------------------------------- plain Python
 
 
 @dataclass(frozen=True)
@@ -244,9 +239,6 @@ def python_weights(data: Lists) -> Found:
     return len(kept), sum(weight for _, weight in kept)
 
 
-# ------------------------------------------------------------------------------------------------------------- pandas
-
-
 @dataclass(frozen=True)
 class Frames:
     """The same data as pandas frames."""
@@ -375,9 +367,6 @@ def pandas_weights(data: Frames) -> Found:
     return len(weight), float(weight.sum())
 
 
-# -------------------------------------------------------------------------------------------------------------- table
-
-
 @dataclass(frozen=True)
 class Contest:
     """One strategy in the three engines; `total` is the column whose sum does not depend on random choices."""
@@ -414,11 +403,21 @@ def contests(rows: int) -> dict[str, Contest]:
 
 
 ENGINES = ("prefkit", "python", "pandas")
-Cell: TypeAlias = dict[str, float | int | None]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One engine on one strategy: seconds by the clock and of all cores, MB above the data, and what was found."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_mb: float
+    selected: int
+    total: float | None
 
 
 def measure(kind: str, engine: str, rows: int, repeats: int) -> Cell:
-    """One cell of the table: median seconds, peak MB above the data, rows selected and their sum."""
+    """One cell of the table."""
     contest, world = contests(rows)[kind], World.of(rows)
     if engine == "prefkit":
         job = partial(prefkit_job, world, contest.config, contest.total)
@@ -436,13 +435,7 @@ def measure(kind: str, engine: str, rows: int, repeats: int) -> Cell:
         job()
         seconds.append(time.perf_counter() - start)
         cpu_seconds.append(time.process_time() - cpu_start)
-    return {
-        "seconds": statistics.median(seconds),
-        "cpu_seconds": statistics.median(cpu_seconds),
-        "peak_mb": peak,
-        "selected": count,
-        "total": total,
-    }
+    return Cell(statistics.median(seconds), statistics.median(cpu_seconds), peak, count, total)
 
 
 def benchmark(rows: int, repeats: int, kinds: Iterable[str]) -> dict[str, dict[str, Cell]]:
@@ -459,19 +452,18 @@ def benchmark(rows: int, repeats: int, kinds: Iterable[str]) -> dict[str, dict[s
 
 
 def _require_agreement(kind: str, cells: dict[str, Cell]) -> None:
-    counts = {engine: cell["selected"] for engine, cell in cells.items()}
+    counts = {engine: cell.selected for engine, cell in cells.items()}
     assert len(set(counts.values())) == 1, f"{kind}: the engines selected different numbers of rows: {counts}"
-    totals = {engine: cell["total"] for engine, cell in cells.items()}
-    known = [total for total in totals.values() if total is not None]
-    assert all(math.isclose(total, known[0], rel_tol=1e-6) for total in known), f"{kind}: the sums differ: {totals}"
+    totals = [cell.total for cell in cells.values() if cell.total is not None]
+    assert all(math.isclose(total, totals[0], rel_tol=1e-6) for total in totals), f"{kind}: sums differ: {totals}"
 
 
 def _line(kind: str, cells: dict[str, Cell]) -> str:
     own = cells["prefkit"]
-    seconds = [f"{cells[engine]['seconds']:9.3f}" for engine in ENGINES]
-    gains = [f"{cells[engine]['seconds'] / own['seconds']:7.1f}x" for engine in ENGINES[1:]]
-    peaks = [f"{cells[engine]['peak_mb']:8.0f}" for engine in ENGINES]
-    return f"{kind:22}{own['selected']:>10,}{''.join(seconds)}{''.join(gains)}{''.join(peaks)}"
+    seconds = [f"{cells[engine].seconds:9.3f}" for engine in ENGINES]
+    gains = [f"{cells[engine].seconds / own.seconds:7.1f}x" for engine in ENGINES[1:]]
+    peaks = [f"{cells[engine].peak_mb:8.0f}" for engine in ENGINES]
+    return f"{kind:22}{own.selected:>10,}{''.join(seconds)}{''.join(gains)}{''.join(peaks)}"
 
 
 def _resident_mb(field: str) -> float:
@@ -481,22 +473,20 @@ def _resident_mb(field: str) -> float:
 
 def main() -> None:
     """Prints the table and writes the numbers."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, default=1_000_000, help="completions, 8 per prompt")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs per cell; the median counts")
     parser.add_argument("--only", nargs="*", metavar="KIND", help="strategies to measure; all by default")
     parser.add_argument("--json", type=Path, help="where to write the numbers")
     args = parser.parse_args()
-    print(
-        f"{'strategy':22}{'selected':>10}{'prefkit s':>9}{'python s':>9}{'pandas s':>9}{'/python':>8}{'/pandas':>8}",
-        end="",
-    )
-    print(f"{'MB':>8}{'MB':>8}{'MB':>8}")
+    header = ("prefkit s", "python s", "pandas s", "/python", "/pandas", *(f"{engine} MB" for engine in ENGINES))
+    print(f"{'strategy':22}{'selected':>10}", *header)
     table = benchmark(args.rows, args.repeats, args.only or contests(args.rows))
     if args.json:
+        cells = {kind: {engine: asdict(cell) for engine, cell in row.items()} for kind, row in table.items()}
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(
-            json.dumps({"rows": args.rows, "repeats": args.repeats, "strategies": table}, indent=2) + "\n"
+            json.dumps({"rows": args.rows, "repeats": args.repeats, "strategies": cells}, indent=2) + "\n"
         )
 
 

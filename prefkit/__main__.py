@@ -1,6 +1,8 @@
 """`python -m prefkit` is `prefkit`."""
 
+import sys
+
 from prefkit.cli import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

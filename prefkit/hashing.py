@@ -8,7 +8,6 @@ from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from xxhash import xxh3_64_intdigest
 
 from prefkit.identity import ID_BYTES, Words, id_words, mix64
@@ -68,7 +67,7 @@ def _hashed_bytes(array: pa.Array) -> Words:
 
 
 def _hashed_lists(array: pa.Array) -> Words:
-    lengths = pc.list_value_length(array).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    lengths = array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
     children = hashed(array.flatten())
     starts = np.concatenate([[0], np.cumsum(lengths)])
     places = np.arange(len(children), dtype=np.uint64) - np.repeat(starts[:-1], lengths).astype(np.uint64)

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 Words: TypeAlias = npt.NDArray[np.uint64]
 
 ID_BYTES = 16
@@ -61,7 +61,9 @@ def _refuse_surrogates(text: str, where: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"{where} holds a lone surrogate at character {error.start}, which UTF-8 cannot write") from None
+        raise ValueError(
+            f"{where} holds a lone surrogate at character {error.start}, which UTF-8 cannot write"
+        ) from None
 
 
 def content_id(kind: str, value: Json) -> bytes:

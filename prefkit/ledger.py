@@ -7,10 +7,21 @@ version is written.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 import polars as pl
 
 from prefkit.errors import LedgerError
+
+
+class AccountEntry(TypedDict):
+    """An account as it stands in a manifest."""
+
+    stage: str
+    unit: str
+    planned: int
+    outcomes: dict[str, int]
+    kept: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +40,9 @@ class StageAccount:
         total = sum(self.outcomes.values())
         if total != self.planned or min(self.outcomes.values(), default=0) < 0 or not 0 <= self.kept <= total:
             raise LedgerError(
-                f"stage {self.stage!r} ended {total} {self.unit}s in an outcome and kept {self.kept}, expected {self.planned} in all "
-                f"({_told(self.outcomes)}): no version is written; this is a bug or damaged facts, run `prefkit verify`"
+                f"stage {self.stage!r} ended {total} {self.unit}s in an outcome and kept {self.kept}, expected "
+                f"{self.planned} in all ({_told(self.outcomes)}): no version is written; this is a bug or damaged "
+                "facts, run `prefkit verify`"
             )
 
 
@@ -55,16 +67,10 @@ class Ledger:
         """How many keys of a stage go on to the next."""
         return next(a.kept for a in self.accounts if a.stage == stage)
 
-    def to_json(self) -> list[dict[str, str | int | dict[str, int]]]:
+    def to_json(self) -> list[AccountEntry]:
         """The accounts as plain data, as they stand in a manifest."""
         return [
-            {
-                "stage": a.stage,
-                "unit": a.unit,
-                "planned": a.planned,
-                "outcomes": dict(a.outcomes),
-                "kept": a.kept,
-            }
+            {"stage": a.stage, "unit": a.unit, "planned": a.planned, "outcomes": dict(a.outcomes), "kept": a.kept}
             for a in self.accounts
         ]
 

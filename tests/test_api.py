@@ -15,7 +15,9 @@ def recipe_file(folder: Path) -> Path:
     return path
 
 
-def test_build_returns_a_version_that_tells_its_rows_and_its_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_build_returns_a_version_that_tells_its_rows_and_its_account(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     prefkit.Workspace.create(tmp_path)
     version = prefkit.build(recipe_file(tmp_path))

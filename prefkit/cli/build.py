@@ -2,17 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from prefkit.cli.accounts import accounts_of
+from prefkit.cli.accounts import accounts_json, accounts_of
 from prefkit.cli.console import count, counted, note, say, say_all, say_json, table
 from prefkit.cli.ledger import ledger_table
 from prefkit.cli.options import AsJson, WorkspacePath, opened
 from prefkit.cli.reporters import reporter
 from prefkit.errors import RecipeError, suggestion
-from prefkit.identity import Json
 from prefkit.pipeline.build import Built
 from prefkit.pipeline.build import build as built
 from prefkit.pipeline.dry_run import DryRun, dry_run_of
@@ -73,7 +72,7 @@ def _show_built(done: Built, json: bool) -> None:
             {
                 "version": version.label, "new": done.new, "drawn": done.drawn, "labelled": done.labelled,
                 "splits": version.splits, "to_retry": version.content["to_retry"],
-                "ledger": cast("list[Json]", accounts_of(version)),
+                "ledger": accounts_json(accounts_of(version)),
             }
         )  # fmt: skip
         return

@@ -75,7 +75,7 @@ def _indented(name: str, text: str) -> str:
 
 def _require_listed(version: Version, outcome: str, stage: str | None) -> None:
     accounts_of(version, stage, outcome)
-    refused = {o for a in accounts_of(version, "import") for o in a["outcomes"]} - {ImportOutcome.IMPORTED.value}
+    refused = {o for a in accounts_of(version, "import") for o in a.outcomes} - {ImportOutcome.IMPORTED.value}
     known = sorted(refused | set(version.outcomes().select("outcome").unique().collect()["outcome"]))
     if outcome not in known:
         raise NotFoundError(

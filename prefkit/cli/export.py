@@ -1,26 +1,17 @@
 """`prefkit export`."""
 
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
-import polars as pl
 from cyclopts import Parameter
 
-from prefkit.cli.accounts import accounts_of
 from prefkit.cli.console import counted, say
 from prefkit.cli.options import WorkspacePath, opened
 from prefkit.errors import RecipeError, suggestion
 from prefkit.export.folder import write_folder
 from prefkit.export.formats import FORMATS, formatted
-from prefkit.export.source import ExportSource, Kind
 from prefkit.export.writers import WRITERS, write_splits
-from prefkit.pipeline.importing import import_by_id
-from prefkit.pipeline.rebuild import recorded
-from prefkit.pipeline.stages import Stages
-from prefkit.selection.aggregation import aggregated_score
-from prefkit.selection.outcomes import ROW_OUTCOME, RowOutcome, Selection
-from prefkit.store.versions import Version
-from prefkit.store.workspace import Workspace
+from prefkit.pipeline.exporting import export_source, version_candidates
 
 HUB_FOLDER = "hub-folder"
 
@@ -52,51 +43,14 @@ def export(
     version = target.versions.get(label)
     _require(as_, format_)
     if as_ == HUB_FOLDER:
-        write_folder(export_source(version, candidates_of(version, target)), to)
+        write_folder(export_source(version, version_candidates(version, target)), to)
         say(f"{version.label}: {counted(sum(version.splits.values()), 'row')} and all candidates in {to}")
         return
-    splits = formatted(export_source(version, None), format_)
+    splits = formatted(export_source(version), format_)
     write_splits(splits, to, as_)
     counts = ", ".join(f"{frame.height:,} {split}" for split, frame in splits.items())
     rows = counted(sum(frame.height for frame in splits.values()), "row")
     say(f"{version.label}: {rows} ({counts}) as {format_} {as_} in {to}")
-
-
-def export_source(version: Version, candidates: pl.DataFrame | None) -> ExportSource:
-    """What the exporters need to know of a version."""
-    return ExportSource(
-        version.name,
-        f"v{version.number}",
-        cast(Kind, version.content["kind"]),
-        {split: version.frame(split).drop("row_hash").collect() for split in version.splits},
-        candidates,
-        [
-            (a["stage"], a["unit"], outcome, number)
-            for a in accounts_of(version)
-            for outcome, number in a["outcomes"].items()
-        ],
-        str(version.content["fingerprint"]),
-        str(version.manifest["content_hash"]),
-    )
-
-
-def candidates_of(version: Version, workspace: Workspace) -> pl.DataFrame:
-    """Every completion that could have been chosen, in the columns of a subset, from the facts of the version."""
-    stages = Stages(recorded(version), workspace.facts, dict(version.pins), maker=None)
-    import_id = bytes.fromhex(str(version.provenance["import_id"]))
-    tasks = stages.prompts(import_by_id(workspace.facts, import_id, version.pins["imports"]))
-    candidates = stages.completions(stages.sample(tasks))
-    scores = stages.score(candidates, tasks)
-    candidates = candidates.with_columns(aggregated_score(scores, stages.recipe.recipe.aggregate).alias("score"))
-    everything = candidates.select(
-        "prompt",
-        "candidate",
-        "score",
-        label=pl.lit(None, pl.Boolean),
-        weight=pl.lit(None, pl.Float64),
-        outcome=pl.lit(RowOutcome.SELECTED.value, ROW_OUTCOME),
-    )
-    return stages.rows(Selection(tasks.select("prompt"), everything), candidates, scores, tasks)
 
 
 def _require(container: str, name: str) -> None:

@@ -1,18 +1,19 @@
 """`prefkit ledger`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, cast
+from typing import Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 from rich.table import Table
 
-from prefkit.cli.accounts import Account, accounts_of
+from prefkit.cli.accounts import accounts_json, accounts_of
 from prefkit.cli.console import count, say, say_all, say_json, table
 from prefkit.cli.dropped import listed, show_dropped
 from prefkit.cli.options import AsJson, WorkspacePath, opened
 from prefkit.errors import RecipeError
 from prefkit.identity import Json
+from prefkit.ledger import StageAccount
 
 
 def ledger(
@@ -47,7 +48,7 @@ def ledger(
         raise RecipeError("--show got no outcome to show rows of: name it with --outcome")
     rows = listed(target, version, outcome, stage, show) if show and outcome else None
     if json:
-        told: dict[str, Json] = {"version": version.label, "ledger": cast("list[Json]", accounts)}
+        told: dict[str, Json] = {"version": version.label, "ledger": accounts_json(accounts)}
         say_json(told if rows is None else told | {"rows": [row.to_json() for row in rows]})
         return
     say_all([ledger_table(accounts)])
@@ -56,9 +57,9 @@ def ledger(
         show_dropped(rows)
 
 
-def ledger_table(accounts: Sequence[Account]) -> Table:
+def ledger_table(accounts: Sequence[StageAccount]) -> Table:
     """Stage, unit, planned, kept, and every outcome with its count."""
-    rows = [(a["stage"], a["unit"], a["planned"], a["kept"], _told(a["outcomes"])) for a in accounts]
+    rows = [(a.stage, a.unit, a.planned, a.kept, _told(a.outcomes)) for a in accounts]
     return table(["stage", "unit", "planned", "kept", "outcomes"], rows, right=["planned", "kept"])
 
 

@@ -79,11 +79,10 @@ def matching_rows(
     version: Version, where: str | None, sort: str | None, descending: bool, n: int
 ) -> tuple[int, pl.DataFrame]:
     """How many rows match, and the first n of them. Raises RecipeError for an expression that cannot be obeyed."""
-    frame = version.frame().drop("row_hash").with_columns(cs.binary().bin.encode("hex"))
-    columns = frame.collect_schema().names()
-    if sort is not None and sort not in columns:
-        raise RecipeError(f"--sort names {sort!r}, expected a column of {version.label}{suggestion(sort, columns)}")
     try:
+        frame = version.frame().drop("row_hash").with_columns(cs.binary().bin.encode("hex"))
+        columns = frame.collect_schema().names()
+        _require_column("--sort", sort, columns, version)
         frame = frame.filter(_condition(where, columns, version)) if where else frame
         frame = frame.sort(sort, descending=descending, nulls_last=True, maintain_order=True) if sort else frame
         return frame.select(pl.len()).collect().item(), frame.head(n).collect()
@@ -98,11 +97,14 @@ def matching_rows(
 def _condition(where: str, columns: list[str], version: Version) -> pl.Expr:
     condition = pl.sql_expr(where)
     for name in condition.meta.root_names():
-        if name not in columns:
-            raise RecipeError(
-                f"--where names {name!r}, expected a column of {version.label}{suggestion(name, columns)}"
-            )
+        _require_column("--where", name, columns, version)
     return condition
+
+
+def _require_column(option: str, name: str | None, columns: list[str], version: Version) -> None:
+    if name is not None and name not in columns:
+        near = suggestion(name, columns)
+        raise RecipeError(f"{option} names {name!r}, expected a column of {version.label}{near}")
 
 
 def _show(version: Version, matching: int, rows: pl.DataFrame, page: bool) -> None:

@@ -1,11 +1,14 @@
 """Loading a policy's weights, with every way this can go wrong told in one line."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging
 
 from prefkit.engines.chat import first_line
 from prefkit.errors import RecipeError, SourceError
@@ -33,9 +36,10 @@ def load_policy(
     Raises SourceError when it cannot be read, or when weights are missing: transformers would fill them with noise.
     """
     try:
-        loaded: object = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, trust_remote_code=trust_remote_code, output_loading_info=True
-        )
+        with _without_bars():
+            loaded: object = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=dtype, trust_remote_code=trust_remote_code, output_loading_info=True
+            )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise SourceError(
             f"policy {str(folder)!r} cannot be loaded as a causal language model: {first_line(error)}"
@@ -48,6 +52,18 @@ def load_policy(
         )
     torch.nn.Module.to(model, device)  # the model's own `to` is wrapped in a way that hides its type
     return model.eval().requires_grad_(False)
+
+
+@contextmanager
+def _without_bars() -> Generator[None]:
+    # The build draws its own progress; transformers' bar would run into it.
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def context_length(model: PreTrainedModel) -> int | None:

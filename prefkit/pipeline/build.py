@@ -18,8 +18,8 @@ from prefkit.pipeline.draws import Block, draw, to_do
 from prefkit.pipeline.importing import Import, import_prompts, require_import
 from prefkit.pipeline.labels import Labeller, label
 from prefkit.pipeline.progress import Progress, Silent
-from prefkit.pipeline.recipe import Recipe
 from prefkit.pipeline.publish import PINNED, content_of, provenance_of, write_files
+from prefkit.pipeline.recipe import Recipe
 from prefkit.pipeline.resolve import Resolved, placed_policy, resolved
 from prefkit.pipeline.stages import Stages
 from prefkit.records import CONFIGS
@@ -27,7 +27,8 @@ from prefkit.sampling.registry import open_sampler
 from prefkit.scoring.registry import open_scorer, scorer_identity
 from prefkit.store.facts import FactStore
 from prefkit.store.files import remove_tree
-from prefkit.store.versions import Version, content_hash
+from prefkit.store.manifest import content_hash
+from prefkit.store.versions import Version
 from prefkit.store.workspace import Workspace
 
 
@@ -80,7 +81,9 @@ class LocalMaker:
             return False
         config = self.recipe.recipe.score[self.recipe.labellers.index(labeller)]
         scorer = open_scorer(config, self.recipe.folder, labeller.scorer_id)
-        missing = missing.select("candidate", "prompt", "completion_id", pl.col("aspect").cast(pl.String), "repeat", "input_id", "attempt")
+        missing = missing.select(
+            "candidate", "prompt", "completion_id", pl.col("aspect").cast(pl.String), "repeat", "input_id", "attempt"
+        )
         own = tasks.select("messages", *labeller.reads)
         read = [own[c].gather(missing["prompt"]) for c in own.columns]
         missing = missing.with_columns(*read, text=candidates["text"].gather(missing["candidate"]))
@@ -89,7 +92,9 @@ class LocalMaker:
         return True
 
 
-def build(recipe: Recipe, workspace: Workspace, folder: Path, progress: Progress | None = None, retry: Collection[str] = ()) -> Built:
+def build(
+    recipe: Recipe, workspace: Workspace, folder: Path, progress: Progress | None = None, retry: Collection[str] = ()
+) -> Built:
     """Builds the recipe's dataset and returns its version. `folder` is what relative paths in the recipe start from.
 
     `retry` names final failure kinds to try again. Whatever was computed before an error or a crash is kept.
@@ -111,7 +116,8 @@ def _imported(target: Resolved, facts: FactStore) -> Import:
     prompts = target.recipe.prompts
     if prompts.imported:
         return require_import(facts, prompts.imported)
-    return import_prompts(facts, target.folder / str(prompts.path), prompts.map, target.source)
+    mapping = {str(ours): theirs for ours, theirs in prompts.map.items()}
+    return import_prompts(facts, target.folder / str(prompts.path), mapping, target.source)
 
 
 def _pins(heads: Mapping[str, int]) -> dict[str, int]:
@@ -127,7 +133,9 @@ def _is_current(newest: Version, target: Resolved, imported: Import, heads: Mapp
     )
 
 
-def _published(stages: Stages, rows: dict[str, pl.DataFrame], imported: Import, workspace: Workspace, newest: Version | None) -> Version:
+def _published(
+    stages: Stages, rows: dict[str, pl.DataFrame], imported: Import, workspace: Workspace, newest: Version | None
+) -> Version:
     draft = workspace.versions.draft()
     content = content_of(stages, write_files(stages, rows, draft))
     if newest and content_hash(content) == newest.manifest["content_hash"]:
@@ -149,7 +157,10 @@ def _record_configs(target: Resolved, facts: FactStore) -> None:
     for config, labeller in zip(target.recipe.score, target.labellers, strict=True):
         rows.append(("scorer", labeller.scorer_id, ",".join(labeller.aspects), scorer_identity(config, target.folder)))
     known = set(facts.read(CONFIGS, ["id"])["id"])
-    ids = {content_id("config", [kind, number, name]): (kind, number, name, canonical_json(value).decode()) for kind, number, name, value in rows}
+    ids = {
+        content_id("config", [kind, number, name]): (kind, number, name, canonical_json(value).decode())
+        for kind, number, name, value in rows
+    }
     new = {i: row for i, row in ids.items() if i not in known}
     if new:
         columns = list(zip(*new.values(), strict=True))

@@ -1,8 +1,8 @@
 """The sample stage: which draws the recipe needs, which of them are facts already, and how the rest is drawn.
 
-A draw is keyed by (prompt, policy, policy version, sampler, index). The plan is exact: index below `n`, never everything
-the table holds for a prompt. What is missing or failed for a passing reason is drawn, and every finished batch is
-durable before the next is asked for.
+A draw is keyed by (prompt, policy, policy version, sampler, index). The plan is exact: index below `n`, never
+everything the table holds for a prompt. What is missing or failed for a passing reason is drawn, and every finished
+batch is durable before the next is asked for.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -44,7 +44,11 @@ class Block:
 def planned_draws(prompts: pl.DataFrame, block: Block) -> pl.DataFrame:
     """The keys of a block: `prompt`, `prompt_id`, `block`, `sample_index`; `n` rows a prompt, in order."""
     indexes = pl.DataFrame({"sample_index": np.arange(block.n, dtype=np.int32)})
-    return prompts.select("prompt", "prompt_id").join(indexes, how="cross").with_columns(block=pl.lit(block.number, pl.UInt16))
+    return (
+        prompts.select("prompt", "prompt_id")
+        .join(indexes, how="cross")
+        .with_columns(block=pl.lit(block.number, pl.UInt16))
+    )
 
 
 def completion_ids(prompt_ids: pa.Array, block: Block, sample_indexes: np.ndarray) -> pa.Array:
@@ -56,7 +60,9 @@ def completion_ids(prompt_ids: pa.Array, block: Block, sample_indexes: np.ndarra
     return row_ids(id_words(prompt_ids), same, sample_indexes.astype(np.int64).view(np.uint64))
 
 
-def known_draws(facts: FactStore, plan: pl.DataFrame, block: Block, columns: Collection[pl.Expr], at: int | None) -> pl.DataFrame:
+def known_draws(
+    facts: FactStore, plan: pl.DataFrame, block: Block, columns: Collection[pl.Expr], at: int | None
+) -> pl.DataFrame:
     """The plan with its `completion_id`, and of the facts `outcome` (null: not drawn yet), `attempt`, `transient`,
     `superseded` and what the expressions over their columns give.
     """
@@ -68,7 +74,9 @@ def known_draws(facts: FactStore, plan: pl.DataFrame, block: Block, columns: Col
     numbers = plan.gather_every(block.n).select("prompt_id").with_row_index("place")
     rows = rows.join(numbers, on="prompt_id", how="inner", maintain_order="left")
     places = rows["place"].to_numpy().astype(np.int64) * block.n + rows["sample_index"].to_numpy()
-    rows = rows.with_columns(outcome=pl.col("failure").fill_null(SAMPLED)).drop("prompt_id", "sample_index", "failure", "place")
+    rows = rows.with_columns(outcome=pl.col("failure").fill_null(SAMPLED)).drop(
+        "prompt_id", "sample_index", "failure", "place"
+    )
     known = aligned(rows, places, plan.height).rename({"id": "completion_id"})
     missing = plan.filter(known["completion_id"].is_null())
     ids = completion_ids(missing["prompt_id"].to_arrow(), block, missing["sample_index"].to_numpy())
@@ -78,7 +86,9 @@ def known_draws(facts: FactStore, plan: pl.DataFrame, block: Block, columns: Col
 
 def to_do(keys: pl.DataFrame, retry: Collection[str]) -> pl.DataFrame:
     """The keys that must be computed: never tried, failed for a passing reason, or of a failure kind to `retry`."""
-    return keys.filter(pl.col("outcome").is_null() | pl.col("transient").fill_null(value=False) | pl.col("outcome").is_in(list(retry)))
+    return keys.filter(
+        pl.col("outcome").is_null() | pl.col("transient").fill_null(value=False) | pl.col("outcome").is_in(list(retry))
+    )
 
 
 def draw(facts: FactStore, sampler: Sampler, block: Block, missing: pl.DataFrame, progress: Progress) -> None:
@@ -86,17 +96,26 @@ def draw(facts: FactStore, sampler: Sampler, block: Block, missing: pl.DataFrame
     for start in range(0, missing.height, CHUNK):
         part = missing.slice(start, CHUNK)
         keys = {row["completion_id"]: row for row in part.drop("messages").iter_rows(named=True)}
-        requests = [SampleRequest(i, m) for i, m in zip(part["completion_id"].to_list(), part["messages"].to_list(), strict=True)]
+        requests = [
+            SampleRequest(i, m)
+            for i, m in zip(part["completion_id"].to_list(), part["messages"].to_list(), strict=True)
+        ]
         for batch in sampler.sample(requests):
             facts.append(COMPLETIONS, _rows(block, batch, [_claimed(keys, s.completion_id) for s in batch]))
             progress.advance(len(batch))
         if keys:
-            raise LedgerError(f"sampler of {block.policy_id} answered {part.height - len(keys)} of {part.height} requests, expected all: the build is refused")
+            raise LedgerError(
+                f"sampler of {block.policy_id} answered {part.height - len(keys)} of {part.height} requests, "
+                "expected all: the build is refused"
+            )
 
 
 def _claimed(keys: dict[bytes, dict[str, object]], completion_id: bytes) -> dict[str, object]:
     if completion_id not in keys:
-        raise LedgerError(f"sampler answered {completion_id.hex()}, which was not asked for or was answered before: the build is refused")
+        raise LedgerError(
+            f"sampler answered {completion_id.hex()}, which was not asked for or was answered before: "
+            "the build is refused"
+        )
     return keys.pop(completion_id)
 
 
@@ -128,5 +147,3 @@ def _result(result: Sample | SampleFailure) -> dict[str, object]:
         "finish_reason": str(result.finish_reason),
         "transient": False,
     }
-
-

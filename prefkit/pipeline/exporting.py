@@ -1,7 +1,5 @@
 """A version as the exporters take it: its rows by split, its ledger, and every candidate it could have been made of."""
 
-from typing import Literal, cast
-
 import polars as pl
 
 from prefkit.export.source import ExportSource
@@ -17,12 +15,12 @@ def export_source(version: Version, candidates: pl.DataFrame | None = None) -> E
     return ExportSource(
         name=version.name,
         version=f"v{version.number}",
-        kind=cast(Literal["pairs", "subset"], version.content["kind"]),
+        kind=version.content["kind"],
         splits={split: version.frame(split).drop("row_hash").collect() for split in version.splits},
         candidates=candidates,
         ledger=[(a.stage, a.unit, outcome, count) for a in version.ledger for outcome, count in a.outcomes.items()],
-        fingerprint=str(version.content["fingerprint"]),
-        content_hash=str(version.manifest["content_hash"]),
+        fingerprint=version.content["fingerprint"],
+        content_hash=version.manifest["content_hash"],
     )
 
 
@@ -30,5 +28,5 @@ def version_candidates(version: Version, workspace: Workspace) -> pl.DataFrame:
     """Every completion the version could have selected, with scores and token ids, from the facts as pinned."""
     with workspace.shared():
         stages = Stages(recorded(version), workspace.facts, dict(version.pins), maker=None)
-        import_id = bytes.fromhex(str(version.provenance["import_id"]))
+        import_id = bytes.fromhex(version.provenance["import_id"])
         return stages.everything(import_by_id(workspace.facts, import_id, version.pins["imports"]))

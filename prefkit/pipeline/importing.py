@@ -1,7 +1,7 @@
 """Bringing a file's prompts into the fact tables as the content of a named source.
 
-A source mirrors its file: importing a changed file under the same name replaces what the source holds. Facts stay, since
-versions made from them do; the newest row of `imports` says which tasks the source holds now.
+A source mirrors its file: importing a changed file under the same name replaces what the source holds. Facts stay,
+since versions made from them do; the newest row of `imports` says which tasks the source holds now.
 """
 
 import json
@@ -71,7 +71,7 @@ def import_by_id(facts: FactStore, import_id: bytes, at: int | None) -> Import:
 
 
 def source_tasks(facts: FactStore, import_id: bytes, pins: Mapping[str, int]) -> pl.DataFrame:
-    """The tasks of an import with their prompts: `task_id`, `prompt_id`, `answer`, `source`, `split`, `metadata`, `messages`."""
+    """The tasks of an import: `task_id`, `prompt_id`, `answer`, `source`, `split`, `metadata`, and `messages`."""
     held = facts.read(IMPORTS, ["source", "task_ids"], {"id": import_id}, pins["imports"])
     columns = ["id", "batch_id", "prompt_id", "answer", "source", "split", "metadata"]
     tasks = settled(facts.read(TASKS, columns, {"source": held["source"][0]}, pins["tasks"])).rename({"id": "task_id"})

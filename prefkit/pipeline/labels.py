@@ -42,7 +42,11 @@ def input_ids(tasks: pl.DataFrame, labeller: Labeller) -> pl.Series:
     """For each task, the id of the values the labeller reads of it (columns of the task); 63 bits, as config ids."""
     if not labeller.reads:
         return pl.Series("input_id", np.zeros(tasks.height, np.int64))
-    read = tasks.select(sorted(labeller.reads)).to_arrow().cast(pa.schema([(c, pa.string()) for c in sorted(labeller.reads)]))
+    read = (
+        tasks.select(sorted(labeller.reads))
+        .to_arrow()
+        .cast(pa.schema([(c, pa.string()) for c in sorted(labeller.reads)]))
+    )
     return pl.Series("input_id", (row_hashes(read, read.column_names) >> np.uint64(1)).astype(np.int64))
 
 
@@ -59,13 +63,29 @@ def planned_labels(candidates: pl.DataFrame, tasks: pl.DataFrame, labeller: Labe
 
 
 def known_labels(facts: FactStore, plan: pl.DataFrame, labeller: Labeller, at: int | None) -> pl.DataFrame:
-    """The plan with, of the facts, `outcome` (null: not labelled yet), `score`, `attempt`, `transient`, `superseded` and `score_id`."""
-    columns = ["id", "batch_id", "completion_id", "aspect", "repeat", "input_id", "score", "failure", "transient", "attempt"]
+    """The plan with what the facts know of each key.
+
+    `outcome` (null: not labelled yet), `score`, `score_id`, `attempt`, `transient`, `superseded`.
+    """
+    columns = [
+        "id",
+        "batch_id",
+        "completion_id",
+        "aspect",
+        "repeat",
+        "input_id",
+        "score",
+        "failure",
+        "transient",
+        "attempt",
+    ]
     where = {"scorer_id": labeller.scorer_id, "aspect": labeller.aspects}
     rows = facts.read(SCORES, columns, where, at).filter(pl.col("repeat") < labeller.repeats)
     calls = len(labeller.aspects) * labeller.repeats
     wanted = plan.gather_every(calls).select(_narrow("completion_id"), "candidate", wanted="input_id")
-    rows = rows.with_columns(_narrow("completion_id")).join(wanted, on="completion_id", how="inner", maintain_order="left")
+    rows = rows.with_columns(_narrow("completion_id")).join(
+        wanted, on="completion_id", how="inner", maintain_order="left"
+    )
     rows = rows.filter(pl.col("input_id") == pl.col("wanted"))
     aspect = pl.col("aspect").cast(pl.Enum(labeller.aspects)).to_physical().cast(pl.Int64)
     place = pl.col("candidate").cast(pl.Int64) * calls + aspect * labeller.repeats + pl.col("repeat")
@@ -81,7 +101,7 @@ def _narrow(column: str) -> pl.Expr:
 
 
 def label(facts: FactStore, scorer: Scorer, labeller: Labeller, missing: pl.DataFrame, progress: Progress) -> None:
-    """Labels the missing keys (which carry `messages`, `text` and what is read) and stores each batch as it finishes."""
+    """Labels the missing keys, which carry `messages`, `text` and what is read; stores each batch as it finishes."""
     for start in range(0, missing.height, CHUNK):
         part = missing.slice(start, CHUNK)
         rows = list(part.iter_rows(named=True))
@@ -90,7 +110,10 @@ def label(facts: FactStore, scorer: Scorer, labeller: Labeller, missing: pl.Data
             facts.append(SCORES, _rows(labeller, batch, [_claimed(keys, r) for r in batch]))
             progress.advance(len(batch))
         if keys:
-            raise LedgerError(f"scorer of {labeller.aspects} answered {len(rows) - len(keys)} of {len(rows)} requests, expected all: the build is refused")
+            raise LedgerError(
+                f"scorer of {labeller.aspects} answered {len(rows) - len(keys)} of {len(rows)} requests, "
+                "expected all: the build is refused"
+            )
 
 
 def _request(row: Mapping[str, object], labeller: Labeller) -> ScoreRequest:
@@ -101,7 +124,10 @@ def _request(row: Mapping[str, object], labeller: Labeller) -> ScoreRequest:
 def _claimed(keys: dict[tuple[object, ...], dict[str, object]], result: Score | ScoreFailure) -> dict[str, object]:
     key = (result.completion_id, result.aspect, result.repeat)
     if key not in keys:
-        raise LedgerError(f"scorer answered {result.completion_id.hex()} on {result.aspect}, which was not asked for or was answered before: the build is refused")
+        raise LedgerError(
+            f"scorer answered {result.completion_id.hex()} on {result.aspect}, which was not asked for or was "
+            "answered before: the build is refused"
+        )
     return keys.pop(key)
 
 
@@ -122,18 +148,26 @@ def _key(labeller: Labeller, key: Mapping[str, object]) -> dict[str, object]:
 
 
 def _result(result: Score | ScoreFailure) -> dict[str, object]:
-    spent = {name: getattr(result, name) for name in ("raw", "input_tokens", "output_tokens", "cost")}
-    if isinstance(result, Score) and not abs(result.score) <= LARGEST_SCORE:  # NaN compares false
-        kind = ScoreFailureKind.UNPARSABLE
-        return spent | {"failure": str(kind), "detail": f"the score is {result.score}, expected a number between -{LARGEST_SCORE:g} and {LARGEST_SCORE:g}", "transient": kind.transient}
+    spent: dict[str, object] = {
+        name: getattr(result, name) for name in ("raw", "input_tokens", "output_tokens", "cost")
+    }
     if isinstance(result, ScoreFailure):
-        return spent | {"failure": str(result.kind), "detail": result.detail, "transient": result.kind.transient}
+        return spent | _failure(result.kind, result.detail)
+    if not abs(result.score) <= LARGEST_SCORE:  # NaN compares false
+        expected = f"expected a number between -{LARGEST_SCORE:g} and {LARGEST_SCORE:g}"
+        return spent | _failure(ScoreFailureKind.UNPARSABLE, f"the score is {result.score}, {expected}")
     return spent | {"score": result.score, "rationale": result.rationale, "transient": False}
+
+
+def _failure(kind: ScoreFailureKind, detail: str | None) -> dict[str, object]:
+    return {"failure": str(kind), "detail": detail, "transient": kind.transient}
 
 
 def score_ids(rows: pa.Table) -> pa.Array:
     """The ids of score rows, from the columns of their key."""
     aspects = rows["aspect"].combine_chunks().dictionary_encode()
     named = id_words(pa.array([content_id("aspect", a) for a in aspects.dictionary.to_pylist()], pa.binary(16)))
-    numbers = np.stack([rows[c].to_numpy().astype(np.int64).view(np.uint64) for c in ("scorer_id", "repeat", "input_id")], axis=1)
+    numbers = np.stack(
+        [rows[c].to_numpy().astype(np.int64).view(np.uint64) for c in ("scorer_id", "repeat", "input_id")], axis=1
+    )
     return row_ids(id_words(rows["completion_id"].combine_chunks()), named[aspects.indices.to_numpy()], numbers)

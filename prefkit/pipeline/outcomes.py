@@ -25,7 +25,9 @@ class Dropped:
 
     def add(self, stage: str, rows: pl.DataFrame) -> None:
         """Adds rows with `outcome`, `id`, `prompt_id` and, where there is more to tell, `detail`."""
-        detail = pl.col("detail").cast(pl.String) if "detail" in rows.columns else pl.lit(None, pl.String).alias("detail")
+        detail = (
+            pl.col("detail").cast(pl.String) if "detail" in rows.columns else pl.lit(None, pl.String).alias("detail")
+        )
         columns = [pl.lit(stage).alias("stage"), pl.col("outcome").cast(pl.String), "id", "prompt_id", detail]
         if rows.height:
             self.frames.append(rows.select(columns))

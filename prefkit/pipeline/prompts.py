@@ -18,8 +18,8 @@ CONFLICT = "conflicting_answer"
 def prompt_stage(tasks: pl.DataFrame, hygiene: HygieneConfig, limit: int | None) -> pl.DataFrame:
     """The tasks sorted by prompt with an `outcome` each: `kept`, a defect, or why another task stands for the prompt.
 
-    Two tasks of one prompt with different answers are both dropped (`conflicting_answer`): which of them is right cannot
-    be known, and scoring against the wrong one would mislabel every completion.
+    Two tasks of one prompt with different answers are both dropped (`conflicting_answer`): which of them is right
+    cannot be known, and scoring against the wrong one would mislabel every completion.
     """
     tasks = tasks.sort("prompt_id", "task_id")
     text = pl.col("messages").list.eval(pl.element().struct.field("content")).list.join("\n")

@@ -7,20 +7,22 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version as installed
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 
-from prefkit.identity import Json
 from prefkit.pipeline.importing import Import
 from prefkit.pipeline.rows import pair_schema, subset_schema, to_arrow
 from prefkit.pipeline.stages import Stages
 from prefkit.records import COMPLETIONS, IMPORTS, PROMPTS, SCORES, TASKS
 from prefkit.selection.config import PairBase
-from prefkit.store.versions import OUTCOMES, FileEntry, Version, entries_json, write_rows
+from prefkit.store.manifest import Content, FileEntry, Provenance
+from prefkit.store.versions import OUTCOMES, Version, write_rows
 
 PINNED = (PROMPTS, TASKS, IMPORTS, COMPLETIONS, SCORES)
 """The tables a version is made from."""
-PAIRS, SUBSET = "pairs", "subset"
+PAIRS: Literal["pairs"] = "pairs"
+SUBSET: Literal["subset"] = "subset"
 
 
 def write_files(stages: Stages, rows: Mapping[str, pl.DataFrame], draft: Path) -> dict[str, FileEntry]:
@@ -31,13 +33,13 @@ def write_files(stages: Stages, rows: Mapping[str, pl.DataFrame], draft: Path) -
     return entries | {OUTCOMES: write_rows(draft / f"{OUTCOMES}.arrow", stages.dropped.table(), "id")}
 
 
-def kind_of(stages: Stages) -> str:
-    """`pairs` or `subset`: whether a row is a pair or a single completion."""
+def kind_of(stages: Stages) -> Literal["pairs", "subset"]:
+    """Whether a row of the version is a pair or a single completion."""
     return PAIRS if isinstance(stages.recipe.recipe.select, PairBase) else SUBSET
 
 
-def content_of(stages: Stages, files: Mapping[str, FileEntry]) -> dict[str, Json]:
-    """The hashed part of the manifest: equal for two builds that reach the same facts by different ways."""
+def content_of(stages: Stages, files: Mapping[str, FileEntry]) -> Content:
+    """The hashed part of the manifest."""
     return {
         "kind": kind_of(stages),
         "fingerprint": stages.recipe.fingerprint,
@@ -45,11 +47,11 @@ def content_of(stages: Stages, files: Mapping[str, FileEntry]) -> dict[str, Json
         "parents": [],
         "ledger": stages.ledger.to_json(),
         "to_retry": stages.to_retry,
-        "files": entries_json(files),
+        "files": dict(files),
     }
 
 
-def provenance_of(stages: Stages, imported: Import, newest: Version | None) -> dict[str, Json]:
+def provenance_of(stages: Stages, imported: Import, newest: Version | None) -> Provenance:
     """Who, when, where, and the recipe as it was written."""
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -5,6 +5,7 @@ of the fact tables all stand in the manifest.
 """
 
 from pathlib import Path
+from typing import cast
 
 from prefkit.pipeline.draws import Block
 from prefkit.pipeline.importing import import_by_id
@@ -23,7 +24,9 @@ def rebuild(version: Version, workspace: Workspace) -> list[str]:
     with workspace.shared():
         recipe = recorded(version)
         stages = Stages(recipe, workspace.facts, dict(version.pins), maker=None)
-        imported = import_by_id(workspace.facts, bytes.fromhex(str(version.provenance["import_id"])), version.pins["imports"])
+        imported = import_by_id(
+            workspace.facts, bytes.fromhex(version.provenance["import_id"]), version.pins["imports"]
+        )
         draft = workspace.versions.draft()
         try:
             entries = write_files(stages, stages.run(imported), draft)
@@ -35,14 +38,17 @@ def rebuild(version: Version, workspace: Workspace) -> list[str]:
 
 def recorded(version: Version) -> Resolved:
     """The resolved recipe of a version, from its manifest alone."""
-    content, recipe = version.content["recipe"], Recipe.model_validate(version.provenance["recipe"])
-    assert isinstance(content, dict)
+    content, ids = version.content["recipe"], version.provenance["config_ids"]
+    recipe = Recipe.model_validate(version.provenance["recipe"])
+    policies = [str(block["policy_id"]) for block in cast("list[dict[str, str]]", content["sample"])]
     blocks = tuple(
-        Block(number, block["policy_id"], 0, config.sampler_id, config.n)
-        for number, (config, block) in enumerate(zip(recipe.sample, content["sample"], strict=True))
+        Block(number, policy_id, 0, sampler_id, config.n)
+        for number, (config, policy_id, sampler_id) in enumerate(
+            zip(recipe.sample, policies, ids["samplers"], strict=True)
+        )
     )
     labellers = tuple(
-        Labeller(entry["scorer_id"], config.aspects, config.repeats, tuple(sorted(config.reads)))
-        for config, entry in zip(recipe.score, content["score"], strict=True)
+        Labeller(scorer_id, config.aspects, config.repeats, tuple(sorted(config.reads)))
+        for config, scorer_id in zip(recipe.score, ids["scorers"], strict=True)
     )
-    return Resolved(recipe, Path(str(version.provenance["folder"])), str(content["source"]), blocks, labellers)
+    return Resolved(recipe, Path(version.provenance["folder"]), str(content["source"]), blocks, labellers)

@@ -12,7 +12,14 @@ from prefkit.config import Config
 from prefkit.hygiene.config import HygieneConfig
 from prefkit.sampling.config import PolicyConfig, SampleConfig
 from prefkit.scoring.config import ScoreConfig
-from prefkit.selection.config import AggregateConfig, GradedComparisons, MeanAggregate, SelectConfig, VetoAggregate, WeightsAggregate
+from prefkit.selection.config import (
+    AggregateConfig,
+    GradedComparisons,
+    MeanAggregate,
+    SelectConfig,
+    VetoAggregate,
+    WeightsAggregate,
+)
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
@@ -26,7 +33,7 @@ class PromptsConfig(Config):
     """A Hub dataset, `org/name`."""
     imported: str | None = None
     """The name of a source brought in by `prefkit import`."""
-    map: dict[Literal["prompt", "answer", "split", "metadata"], str] = Field(default_factory=lambda: {})
+    map: dict[Literal["prompt", "answer", "split", "metadata"], str] = Field(default_factory=dict)
     """Our column to yours, where the names differ."""
     limit: int | None = Field(default=None, ge=1)
     """Use only this many prompts (the same ones every time)."""
@@ -47,7 +54,7 @@ class CheckConfig(Config):
     max_off_support: float | None = Field(default=None, ge=0, le=1)
     """Largest share of rows outside the reference's own range."""
     max_nll_gap: float | None = Field(default=None, ge=0)
-    """Largest gap of the length-normalised negative log-likelihood to the reference's own samples, in nats per token."""
+    """Largest gap of the negative log-likelihood per token to the reference's own samples, in nats."""
     store_ref_logps: bool = False
     """Put the reference's log-probs into the version."""
 
@@ -76,14 +83,14 @@ class TrainConfig(Config):
     method: str
     """`dpo`, `grpo`, `ppo`, ..."""
     sync_period: float | None = Field(default=None, gt=0)
-    """Optimizer steps between synchronisations of the sampling policy: 1 online, `.inf` never, null a finished version."""
+    """Optimizer steps between synchronisations of the sampling policy: 1 is online, `.inf` never, null a version."""
     reference: Literal["fixed", "behavior", "reset"] = "fixed"
     """Which reference model the loss uses."""
     reference_reset_period: int | None = Field(default=None, ge=1)
     """Optimizer steps between resets of the reference to the policy."""
     max_staleness: int | None = Field(default=None, ge=0)
     """Rows sampled more optimizer steps ago than this are dropped."""
-    args: dict[str, bool | int | float | str | None | list[str] | list[float]] = Field(default_factory=lambda: {})
+    args: dict[str, bool | int | float | str | list[str] | list[float] | None] = Field(default_factory=dict)
     """Arguments of the trainer, under TRL's names."""
 
     model_config = Config.model_config | {"allow_inf_nan": True}  # sync_period: .inf
@@ -134,7 +141,9 @@ class Recipe(Config):
             named = set(self.aggregate.veto)
         unknown = sorted(named - set(aspects))
         if unknown and not isinstance(self.select, GradedComparisons):
-            raise ValueError(f"aggregate names {unknown[0]!r}, expected one of the scored aspects: {', '.join(sorted(aspects))}")
+            raise ValueError(
+                f"aggregate names {unknown[0]!r}, expected one of the scored aspects: {', '.join(sorted(aspects))}"
+            )
         return self
 
     def _check_policies(self) -> None:

@@ -29,7 +29,7 @@ SECRET_NAMES = {
     "clientsecret", "secretkey", "password", "passwd", "privatekey",
 }  # fmt: skip
 SECRET_VALUE = re.compile(
-    r"(?<![A-Za-z0-9])(?:sk-[A-Za-z0-9_-]{12,}|hf_[A-Za-z0-9]{12,}|AKIA[0-9A-Z]{12,}|gh[oprsu]_[A-Za-z0-9]{20,}|"
+    r"(?<![A-Za-z0-9])(?:sk-(?!learn)[A-Za-z0-9_-]{12,}|hf_[A-Za-z0-9]{12,}|AKIA[0-9A-Z]{12,}|gh[oprsu]_[A-Za-z0-9]{20,}|"
     r"xox[abprs]-[A-Za-z0-9-]{10,}|AIza[A-Za-z0-9_-]{30,})|-----BEGIN [A-Z ]*PRIVATE KEY|://[^/\s:@]+:[^/\s@]+@"
 )
 VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -19,7 +19,7 @@ from prefkit.scoring.registry import require_built, scorer_id
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A recipe ready to be planned. `blocks` and `labellers` stand in the order of `recipe.sample` and `recipe.score`."""
+    """A recipe ready to be planned; `blocks` and `labellers` stand in the order of its `sample` and `score`."""
 
     recipe: Recipe
     folder: Path
@@ -64,8 +64,13 @@ def resolved(recipe: Recipe, folder: Path, cache: Path | None = None) -> Resolve
         for number, config in enumerate(recipe.sample)
     )
     if len({(b.policy_id, b.sampler_id) for b in blocks}) < len(blocks):
-        raise RecipeError("sample has two blocks that draw the same completions, expected different ones: change the seed of one, or raise n")
-    labellers = tuple(Labeller(scorer_id(c, folder), c.aspects, c.repeats, tuple(sorted(c.reads))) for c in recipe.score)
+        raise RecipeError(
+            "sample has two blocks that draw the same completions, expected different ones: "
+            "change the seed of one, or raise n"
+        )
+    labellers = tuple(
+        Labeller(scorer_id(c, folder), c.aspects, c.repeats, tuple(sorted(c.reads))) for c in recipe.score
+    )
     return Resolved(recipe, folder, source_name(recipe), blocks, labellers)
 
 
@@ -82,7 +87,9 @@ def placed_policy(policy: PolicyConfig | None, folder: Path) -> PolicyConfig | N
     return policy
 
 
-def _placed(config: SampleConfig, policy: PolicyConfig | None, folder: Path) -> tuple[SampleConfig, PolicyConfig | None]:
+def _placed(
+    config: SampleConfig, policy: PolicyConfig | None, folder: Path
+) -> tuple[SampleConfig, PolicyConfig | None]:
     return config.model_copy(update={"policy": placed_policy(config.policy, folder)}), placed_policy(policy, folder)
 
 
@@ -94,8 +101,15 @@ def _require_built_stages(recipe: Recipe) -> None:
     }
     for name, block in missing.items():
         if block is not None:
-            raise NotBuiltError(f"the recipe asks for `{name}`, which this release cannot run yet: take it out of {recipe.name}'s recipe")
+            raise NotBuiltError(
+                f"the recipe asks for `{name}`, which this release cannot run yet: take it out of {recipe.name}"
+            )
     if not recipe.sample:
-        raise NotBuiltError("the recipe has no `sample` block; building from imported completions is not built yet: add one")
+        raise NotBuiltError(
+            "the recipe has no `sample` block; building from imported completions is not built yet: add one"
+        )
     if recipe.select.kind == "comparisons":
-        raise NotBuiltError("`select.kind: comparisons` needs imported or judged comparisons, which are not built yet: choose another kind")
+        raise NotBuiltError(
+            "`select.kind: comparisons` needs imported or judged comparisons, which are not built yet: "
+            "choose another kind"
+        )

@@ -3,7 +3,6 @@
 Text is gathered here, once, for the selected rows only. Columns carry TRL's names where TRL has one.
 """
 
-
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -45,7 +44,8 @@ def subset_schema(aspects: list[str]) -> pa.Schema:
             ("row_id", ID), ("prompt_id", ID), ("prompt", MESSAGES), ("completion_id", ID), ("completion", MESSAGES),
             ("completion_token_ids", TOKENS), ("behavior_logps", pa.float64()), ("scores", scores_type(aspects)),
             ("score", pa.float64()), ("label", pa.bool_()), ("weight", pa.float64()),
-            ("source", pa.string()), ("answer", pa.string()), ("policy_id", pa.string()), ("policy_version", pa.int64()),
+            ("source", pa.string()), ("answer", pa.string()),
+            ("policy_id", pa.string()), ("policy_version", pa.int64()),
         ]
     )  # fmt: skip
 
@@ -59,10 +59,18 @@ def pair_rows(pairs: pl.DataFrame, tasks: pl.DataFrame, completions: pl.DataFram
     chosen = _side(pairs, "chosen", completions)
     rejected = _side(pairs, "rejected", completions)
     if not (chosen["prompt"].equals(pairs["prompt"]) and rejected["prompt"].equals(pairs["prompt"])):
-        raise LedgerError("a pair has completions of another prompt: no version is written; this is a bug, please report it")
-    columns = {"completion_id": "{}_id", "completion": "{}", "token_ids": "{}_token_ids", "behavior_logps": "behavior_{}_logps",
-               "scores": "{}_scores", "score": "{}_score", "policy_id": "{}_policy_id", "policy_version": "{}_policy_version"}  # fmt: skip
-    sides = [side.select(pl.col(c).alias(n.format(name)) for c, n in columns.items()) for name, side in (("chosen", chosen), ("rejected", rejected))]
+        raise LedgerError(
+            "a pair has completions of another prompt: no version is written; this is a bug, please report it"
+        )
+    columns = {
+        "completion_id": "{}_id", "completion": "{}", "token_ids": "{}_token_ids",
+        "behavior_logps": "behavior_{}_logps", "scores": "{}_scores", "score": "{}_score",
+        "policy_id": "{}_policy_id", "policy_version": "{}_policy_version",
+    }  # fmt: skip
+    sides = [
+        side.select(pl.col(c).alias(n.format(name)) for c, n in columns.items())
+        for name, side in (("chosen", chosen), ("rejected", rejected))
+    ]
     task = tasks[pairs["prompt"]].select("prompt_id", pl.col("messages").alias("prompt"), "source", "answer")
     rows = pl.concat([task, *sides, pairs.select("score_margin")], how="horizontal")
     ids = row_ids(id_words(rows["chosen_id"].to_arrow()), id_words(rows["rejected_id"].to_arrow()))
@@ -112,7 +120,7 @@ def wide_scores(labels: list[pl.DataFrame], shapes: list[tuple[tuple[str, ...], 
         means = np.where(known, block, 0.0).sum(axis=2) / np.maximum(counts, 1)
         for index, aspect in enumerate(aspects):
             values = pl.Series(aspect, means[:, index])
-            columns[aspect] = values.set(pl.Series(counts[:, index] == 0), None) if (counts[:, index] == 0).any() else values
+            columns[aspect] = (
+                values.set(pl.Series(counts[:, index] == 0), None) if (counts[:, index] == 0).any() else values
+            )
     return pl.DataFrame(columns)
-
-

@@ -97,9 +97,11 @@ class Stages:
         blocks = self.recipe.blocks
         plans = [planned_draws(tasks, block) for block in blocks]
         draws = self._draws(plans)
-        if self.maker and any([self.maker.draw(b, d, tasks) for b, d in zip(blocks, draws, strict=True)]):
-            self._pin_anew(COMPLETIONS)
-            draws = self._draws(plans)
+        if self.maker:
+            added = [self.maker.draw(b, d, tasks) for b, d in zip(blocks, draws, strict=True)]
+            if any(added):
+                self._pin_anew(COMPLETIONS)
+                draws = self._draws(plans)
         together = pl.concat(draws)
         self._settle(together, "draws")
         planned = self.ledger.kept("prompt hygiene") * sum(b.n for b in blocks)
@@ -111,7 +113,9 @@ class Stages:
         """The completions that pass hygiene, numbered."""
         completions = cleaned(draws, self.recipe.recipe.hygiene)
         self.ledger.add("completion hygiene", "completion", self.ledger.kept("sample"), completions["outcome"], [KEPT])
-        self.dropped.add("completion hygiene", completions.filter(pl.col("outcome") != KEPT).with_columns(id="completion_id"))
+        self.dropped.add(
+            "completion hygiene", completions.filter(pl.col("outcome") != KEPT).with_columns(id="completion_id")
+        )
         return candidates_of(completions)
 
     def score(self, candidates: pl.DataFrame, tasks: pl.DataFrame) -> pl.DataFrame:
@@ -119,9 +123,11 @@ class Stages:
         labellers = self.recipe.labellers
         plans = [planned_labels(candidates, tasks, x) for x in labellers]
         labels = self._labels(plans)
-        if self.maker and any([self.maker.label(x, k, tasks, candidates) for x, k in zip(labellers, labels, strict=True)]):
-            self._pin_anew(SCORES)
-            labels = self._labels(plans)
+        if self.maker:
+            added = [self.maker.label(x, k, tasks, candidates) for x, k in zip(labellers, labels, strict=True)]
+            if any(added):
+                self._pin_anew(SCORES)
+                labels = self._labels(plans)
         outcomes = pl.concat([x.select("outcome", "transient", "superseded") for x in labels])
         self._settle(outcomes, "labels")
         planned = self.ledger.kept("completion hygiene") * sum(len(x.aspects) * x.repeats for x in labellers)
@@ -142,13 +148,17 @@ class Stages:
             source=tasks["source"].gather(candidates["prompt"]),
         )
         selection = select(columns, self.recipe.recipe.select, prompts=tasks.height)
-        self.ledger.add("select", "prompt", self.ledger.kept("prompt hygiene"), selection.prompts["outcome"], [RowOutcome.SELECTED])
+        self.ledger.add(
+            "select", "prompt", self.ledger.kept("prompt hygiene"), selection.prompts["outcome"], [RowOutcome.SELECTED]
+        )
         unselected = selection.prompts.filter(pl.col("outcome").cast(pl.String) != RowOutcome.SELECTED)
         self.dropped.add("select", _with_prompt_id(unselected, tasks).with_columns(id="prompt_id"))
         unit = self._row_unit()
         planned = self.ledger.kept("completion hygiene") if unit == "completion" else selection.rows.height
         self.ledger.add("select rows", unit, planned, selection.rows["outcome"], [RowOutcome.SELECTED])
-        told = selection.rows.filter(~pl.col("outcome").cast(pl.String).is_in([RowOutcome.SELECTED, RowOutcome.NOT_SELECTED]))
+        told = selection.rows.filter(
+            ~pl.col("outcome").cast(pl.String).is_in([RowOutcome.SELECTED, RowOutcome.NOT_SELECTED])
+        )
         self.dropped.add("select rows", self._named_rows(told, candidates, tasks))
         return selection
 
@@ -162,7 +172,10 @@ class Stages:
             return subset_rows(selected, tasks, texts)
         rows = pair_rows(selected, tasks, texts)
         by_number = texts.select("candidate", "text")
-        both = [selected.select(candidate=side).join(by_number, on="candidate", how="left", maintain_order="left")["text"] for side in sides]
+        both = [
+            selected.select(candidate=side).join(by_number, on="candidate", how="left", maintain_order="left")["text"]
+            for side in sides
+        ]
         rows = rows.with_columns(outcome=pair_outcomes(*both).cast(pl.String).fill_null(KEPT))
         self.ledger.add("pair hygiene", "pair", self.ledger.kept("select rows"), rows["outcome"], [KEPT])
         self.dropped.add("pair hygiene", rows.filter(pl.col("outcome") != KEPT).with_columns(id="pair_id"))
@@ -178,24 +191,31 @@ class Stages:
 
     def _draws(self, plans: Sequence[pl.DataFrame]) -> list[pl.DataFrame]:
         at = self.pins[COMPLETIONS.name]
-        return [known_draws(self.facts, plan, block, DRAW_COLUMNS, at) for plan, block in zip(plans, self.recipe.blocks, strict=True)]
+        return [
+            known_draws(self.facts, plan, block, DRAW_COLUMNS, at)
+            for plan, block in zip(plans, self.recipe.blocks, strict=True)
+        ]
 
     def _labels(self, plans: Sequence[pl.DataFrame]) -> list[pl.DataFrame]:
         at = self.pins[SCORES.name]
         return [known_labels(self.facts, plan, x, at) for plan, x in zip(plans, self.recipe.labellers, strict=True)]
 
     def _pin_anew(self, table: FactTable) -> None:
-        self.facts.compact()
+        self.facts.compact(table)
         self.pins[table.name] = self.facts.heads()[table.name]
 
     def _settle(self, keys: pl.DataFrame, what: str) -> None:
         missing = keys["outcome"].null_count()
         if missing and self.maker:
-            raise LedgerError(f"{missing} of {keys.height} {what} have no fact after they were computed: no version is written")
+            raise LedgerError(
+                f"{missing} of {keys.height} {what} have no fact after they were computed: no version is written"
+            )
         if missing:
-            raise DamageError(f"{missing} of {keys.height} {what} are not in the fact tables as pinned: build the recipe anew")
-        self.to_retry += keys["transient"].sum()
-        self.superseded += keys["superseded"].sum()
+            raise DamageError(
+                f"{missing} of {keys.height} {what} are not in the fact tables as pinned: build the recipe anew"
+            )
+        self.to_retry += int(keys["transient"].sum())
+        self.superseded += int(keys["superseded"].sum())
 
     def _row_unit(self) -> str:
         return "candidate pair" if isinstance(self.recipe.recipe.select, PairBase) else "completion"
@@ -209,7 +229,9 @@ class Stages:
 
     def _whole(self, candidates: pl.DataFrame) -> pl.DataFrame:
         """Candidates with what is too large to carry for all of them: messages, tokens, log-probs, policy."""
-        whole = candidates.join(self._bodies(candidates["completion_id"]), on="completion_id", how="left", maintain_order="left")
+        whole = candidates.join(
+            self._bodies(candidates["completion_id"]), on="completion_id", how="left", maintain_order="left"
+        )
         return whole.join(self._block_columns(), on="block", how="left", maintain_order="left")
 
     def _bodies(self, ids: pl.Series) -> pl.DataFrame:

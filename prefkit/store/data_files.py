@@ -74,5 +74,7 @@ class DataFiles:
 
 def _bytes(ids: pa.ChunkedArray) -> bytes:
     return b"".join(
-        bytes(chunk.buffers()[1])[chunk.offset * 16 : (chunk.offset + len(chunk)) * 16] for chunk in ids.chunks if len(chunk)
+        bytes(chunk.buffers()[1])[chunk.offset * 16 : (chunk.offset + len(chunk)) * 16]
+        for chunk in ids.chunks
+        if len(chunk)
     )

@@ -1,8 +1,8 @@
 """The narrow door to the fact tables, and the one rule about rows of equal key.
 
-A `FactStore` appends batches durably and reads columns as of a version number. It knows nothing of recipes. Two writers,
-or a retry, may bring rows of one key; `settled` keeps exactly one of each, the same one for every reader: a value or
-final failure before a transient one, then the highest attempt, then the smallest batch id (the first to be written).
+A `FactStore` appends batches durably and reads columns as of a version number. It knows nothing of recipes. Two
+writers, or a retry, may bring rows of one key; `settled` keeps exactly one of each, the same one for every reader: a
+value or final failure before a transient one, then the highest attempt, then the smallest batch id.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,9 @@ class FactStore(Protocol):
         """
         ...
 
-    def read(self, table: FactTable, columns: Sequence[str], where: Where | None = None, at: int | None = None) -> pl.DataFrame:
+    def read(
+        self, table: FactTable, columns: Sequence[str], where: Where | None = None, at: int | None = None
+    ) -> pl.DataFrame:
         """The named columns of the rows that match, in no promised order, as of version `at` (None: now)."""
         ...
 
@@ -41,8 +43,8 @@ class FactStore(Protocol):
         """The current version of every table; 0 for one that has no rows yet."""
         ...
 
-    def compact(self) -> None:
-        """Merges small files, so that reading stays fast. Changes no row."""
+    def compact(self, table: FactTable) -> None:
+        """Merges a table's small files, so that reading stays fast. Changes no row."""
         ...
 
     def pin(self, label: str, versions: Mapping[str, int]) -> None:

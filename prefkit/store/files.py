@@ -8,7 +8,7 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,7 +24,7 @@ _DISK_TROUBLE = {
 
 
 @contextmanager
-def disk_trouble(path: Path) -> Iterator[None]:
+def disk_trouble(path: Path) -> Generator[None]:
     """Turns a full, read-only or forbidden disk into a one-line WorkspaceError about `path`."""
     try:
         yield
@@ -109,7 +109,7 @@ def tree_bytes(path: Path) -> int:
 
 
 @contextmanager
-def lock(path: Path, *, shared: bool, busy: str) -> Iterator[None]:
+def lock(path: Path, *, shared: bool, busy: str) -> Generator[None]:
     """Holds a lock for as long as the block runs; WorkspaceError with the text `busy` when another process has it.
 
     `busy` may contain `{holder}`, which becomes the process id of an exclusive holder.

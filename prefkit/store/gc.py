@@ -1,8 +1,8 @@
 """`gc`: what may go, and nothing else.
 
 Goes: unfinished drafts; untagged versions past `keep`; pins of versions that are not there; table versions that nothing
-pins. Stays: every tagged version, the newest `keep` of each name, and every fact, unless facts are asked for: then those
-go that no remaining version's recipe names, except the ones that cost money.
+pins. Stays: every tagged version, the newest `keep` of each name, and every fact, unless facts are asked for: then
+those go that no remaining version's recipe names, except the ones that cost money.
 """
 
 from collections.abc import Iterable
@@ -41,19 +41,19 @@ def collect(workspace: Workspace, keep: int | None = None, facts: bool = False) 
 
 def removable(workspace: Workspace, keep: int | None) -> list[Version]:
     """The untagged versions that are not among the newest `keep` of their name."""
+    if keep is None:
+        return []
     tagged = set(workspace.versions.tags().values())
-    names = workspace.versions.names() if keep is not None else []
-    return [v for name in names for v in workspace.versions.all(name)[: -keep or None] if v.label not in tagged]
+    old = [v for name in workspace.versions.names() for v in workspace.versions.all(name)[: -keep or None]]
+    return [v for v in old if v.label not in tagged]
 
 
 def _drop_unnamed(workspace: Workspace, left: Iterable[Version]) -> dict[str, int]:
     samplers: set[int] = set()
     scorers: set[int] = set()
     for version in left:
-        named = version.provenance["config_ids"]
-        assert isinstance(named, dict)
-        samplers |= set(named["samplers"])
-        scorers |= set(named["scorers"])
+        samplers |= set(version.provenance["config_ids"]["samplers"])
+        scorers |= set(version.provenance["config_ids"]["scorers"])
     return {
         COMPLETIONS.name: workspace.facts.drop_rows(COMPLETIONS, "sampler_id", samplers),
         SCORES.name: workspace.facts.drop_rows(SCORES, "scorer_id", scorers),

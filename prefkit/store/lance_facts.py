@@ -62,7 +62,9 @@ class LanceFacts:
             self._merge_piles(table.name)
         return batch_id
 
-    def read(self, table: FactTable, columns: Sequence[str], where: Where | None = None, at: int | None = None) -> pl.DataFrame:
+    def read(
+        self, table: FactTable, columns: Sequence[str], where: Where | None = None, at: int | None = None
+    ) -> pl.DataFrame:
         """See FactStore."""
         dataset = self._as_of(table.name, at)
         if dataset is None:
@@ -75,21 +77,28 @@ class LanceFacts:
             return self.read(table, columns, {"id": ids.to_list()}, at)
         dataset = self._as_of(table.name, at)
         wanted = pl.DataFrame({"id": ids})
-        batches = dataset.to_batches(columns=["id", *(c for c in columns if c != "id")], batch_size=1 << 16, scan_in_order=False) if dataset else ()
+        batches = (
+            dataset.to_batches(
+                columns=["id", *(c for c in columns if c != "id")], batch_size=1 << 16, scan_in_order=False
+            )
+            if dataset
+            else ()
+        )
         parts = [_frame(pa.table(batch)).join(wanted, on="id", how="semi") for batch in batches]
-        return pl.concat([_frame(table.schema.empty_table().select(list(columns))), *(p.select(columns) for p in parts)])
+        return pl.concat(
+            [_frame(table.schema.empty_table().select(list(columns))), *(p.select(columns) for p in parts)]
+        )
 
     def heads(self) -> dict[str, int]:
         """See FactStore."""
         datasets = {name: self._dataset(name) for name in FACT_TABLES}
         return {name: dataset.version if dataset else 0 for name, dataset in datasets.items()}
 
-    def compact(self) -> None:
+    def compact(self, table: FactTable) -> None:
         """See FactStore."""
-        for name in FACT_TABLES:
-            dataset = self._dataset(name)
-            if dataset and sum(f.metadata.physical_rows < TIERS[-1] for f in dataset.get_fragments()) > 1:
-                self._merge(name, TIERS[-1])
+        dataset = self._dataset(table.name)
+        if dataset and sum(f.metadata.physical_rows < TIERS[-1] for f in dataset.get_fragments()) > 1:
+            self._merge(table.name, TIERS[-1])
 
     def pin(self, label: str, versions: Mapping[str, int]) -> None:
         """See FactStore. Labels are made of letters, digits, `.`, `-` and `_`."""
@@ -120,7 +129,10 @@ class LanceFacts:
         return labels
 
     def drop_unpinned_versions(self) -> int:
-        """Removes table versions that are neither current nor pinned; returns bytes freed. Needs the workspace alone."""
+        """Removes table versions that are neither current nor pinned, and returns the bytes freed.
+
+        Needs the workspace alone.
+        """
         freed = 0
         for name in FACT_TABLES:
             dataset = self._dataset(name)
@@ -132,7 +144,7 @@ class LanceFacts:
         return freed
 
     def drop_rows(self, table: FactTable, column: str, keep: Collection[int]) -> int:
-        """Removes from the current version the rows whose column holds none of the values to keep, unless they cost money.
+        """Removes from the current version the rows whose column holds no value to keep, unless they cost money.
 
         Pinned versions still read them. Returns how many went. Needs the workspace alone.
         """
@@ -162,7 +174,9 @@ class LanceFacts:
         dataset = self._dataset(name)
         if dataset is None:
             return set()
-        return {f for v in self._live_versions(name, dataset) for f in _data_files(lance.dataset(dataset.uri, version=v))}
+        return {
+            f for v in self._live_versions(name, dataset) for f in _data_files(lance.dataset(dataset.uri, version=v))
+        }
 
     def fragment_rows(self, name: str, file: str) -> pa.Table:
         """All columns of the rows in one data file that is read. Raises whatever Lance raises on damaged bytes."""
@@ -197,7 +211,8 @@ class LanceFacts:
             except (ValueError, OSError) as error:
                 if index == len(manifests) - 1:
                     raise DamageError(
-                        f"table {name} in {self.path(name)} has no readable manifest ({len(manifests)} tried), expected at least one: "
+                        f"table {name} in {self.path(name)} has no readable manifest ({len(manifests)} tried), "
+                        "expected at least one: "
                         f"restore the folder from a copy; the unreadable ones are in {self._quarantine}"
                     ) from error
                 self._set_aside(name, manifest)
@@ -215,7 +230,9 @@ class LanceFacts:
     def _created(self, table: FactTable) -> lance.LanceDataset:
         path = self.path(table.name)
         with suppress(OSError):  # another writer was first
-            dataset = lance.write_dataset(table.schema.empty_table(), str(path), mode="create", data_storage_version=FORMAT)
+            dataset = lance.write_dataset(
+                table.schema.empty_table(), str(path), mode="create", data_storage_version=FORMAT
+            )
             self._committed(table.name, 0, dataset)
             (path / "data").mkdir(exist_ok=True)
             for folder in (path / "data", path, self._folder):
@@ -244,8 +261,8 @@ class LanceFacts:
         rewrites = [task.execute(dataset) for task in plan.tasks]
         if not rewrites:
             return
-        for rewrite in rewrites:
-            self.files(name).record(rewrite.new_fragments, _ids_in_order(dataset, rewrite.original_fragments))
+        for task, rewrite in zip(plan.tasks, rewrites, strict=True):
+            self.files(name).record(rewrite.new_fragments, _ids_in_order(dataset, task.fragments))
         try:
             Compaction.commit(dataset, rewrites)
         except (OSError, RuntimeError) as error:
@@ -271,7 +288,8 @@ def _stamped(table: FactTable, rows: pa.Table, batch_id: bytes) -> pa.Table:
 
 
 def _ids_in_order(dataset: lance.LanceDataset, fragments: Sequence[FragmentMetadata]) -> pa.ChunkedArray:
-    parts = [dataset.get_fragment(f.id).to_table(columns=["id"])["id"] for f in fragments]
+    by_id = {f.fragment_id: f for f in dataset.get_fragments()}
+    parts = [by_id[f.id].to_table(columns=["id"])["id"] for f in fragments]
     return pa.chunked_array([chunk for part in parts for chunk in part.chunks], parts[0].type)
 
 
@@ -301,5 +319,3 @@ def _literal(value: Value) -> str:
         case int():
             return str(value)
     raise TypeError(f"{type(value).__name__} is no value a fact can be looked up by")
-
-

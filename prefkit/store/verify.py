@@ -50,7 +50,9 @@ def verify(workspace: Workspace) -> Report:
         damages += [d for name in FACT_TABLES for d in _lost_files(workspace, name)]
         damages += [d for version in versions for d in _version(version)]
         damages += _tags(workspace, {v.label for v in versions})
-    return Report({"fact files": len(files), "versions": len(versions), "tags": len(workspace.versions.tags())}, damages)
+    return Report(
+        {"fact files": len(files), "versions": len(versions), "tags": len(workspace.versions.tags())}, damages
+    )
 
 
 def _present(workspace: Workspace, name: str) -> list[KnownFile]:
@@ -69,7 +71,7 @@ def _fact_file(workspace: Workspace, name: str, known: KnownFile) -> Iterator[Da
         hit = _changed_rows(rows, [c for c in rows.column_names if c not in STAMPS])
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # damaged bytes make the reader raise anything, its panics included
+    except BaseException as error:  # noqa: BLE001 - damaged bytes make the reader raise anything, panics included
         yield Damage(place, f"cannot be read ({str(error).splitlines()[0][:120]})", ids)
         return
     if len(hit):
@@ -83,7 +85,9 @@ def _lost_files(workspace: Workspace, name: str) -> Iterator[Damage]:
     known = {k.name: k for k in files.known()}
     for file in workspace.facts.files_read(name):
         if not (files.folder / file).exists():
-            yield Damage(f"facts/{name}, file {file}", "is missing", _split_ids(known[file].ids) if file in known else [])
+            yield Damage(
+                f"facts/{name}, file {file}", "is missing", _split_ids(known[file].ids) if file in known else []
+            )
         elif file not in known:
             yield Damage(f"facts/{name}, file {file}", "has no checksum on record")
 
@@ -98,10 +102,13 @@ def _version(version: Version) -> Iterator[Damage]:
     for name, entry in entries.items():
         path = version.path(name)
         ids_path = path.with_suffix(".ids")
-        if not path.exists() or file_hash(path) != entry.blake2b:
+        if not path.exists() or file_hash(path) != entry["blake2b"]:
             yield _version_file(version, path)
-        if not ids_path.exists() or file_hash(ids_path) != entry.ids_blake2b:
-            yield Damage(f"{version.label}, {ids_path.name}", "the spare copy of the row ids is not what was written; the rows are in the .arrow file")
+        if not ids_path.exists() or file_hash(ids_path) != entry["ids_blake2b"]:
+            yield Damage(
+                f"{version.label}, {ids_path.name}",
+                "the spare copy of the row ids is not what was written; the rows are in the .arrow file",
+            )
 
 
 def _version_file(version: Version, path: Path) -> Damage:
@@ -139,7 +146,9 @@ def _changed_rows(rows: pa.Table, columns: list[str]) -> np.ndarray:
 
 def _tags(workspace: Workspace, labels: set[str]) -> list[Damage]:
     tags = workspace.versions.tags()
-    return [Damage(f"tag {tag}", f"names {label}, which is not there") for tag, label in tags.items() if label not in labels]
+    return [
+        Damage(f"tag {tag}", f"names {label}, which is not there") for tag, label in tags.items() if label not in labels
+    ]
 
 
 def _split_ids(ids: bytes) -> list[str]:

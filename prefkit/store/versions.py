@@ -13,7 +13,7 @@ import json
 import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -25,22 +25,14 @@ import pyarrow.compute as pc
 
 from prefkit.errors import DamageError, NotFoundError, suggestion
 from prefkit.hashing import row_hashes
-from prefkit.identity import ID_BYTES, Json, canonical_json
+from prefkit.identity import ID_BYTES
 from prefkit.ledger import StageAccount
 from prefkit.store.files import disk_trouble, publish_folder, remove_tree, write_durably
+from prefkit.store.manifest import FORMAT, Content, FileEntry, Manifest, Provenance, content_hash
 
 BATCH_ROWS = 4_096
 LABEL = re.compile(r"^(?P<name>.+)@v(?P<number>[1-9][0-9]*)$")
 OUTCOMES = "outcomes"
-
-
-@dataclass(frozen=True, slots=True)
-class FileEntry:
-    """A data file of a version as it was written."""
-
-    rows: int
-    blake2b: str
-    ids_blake2b: str
 
 
 @dataclass(frozen=True)
@@ -62,44 +54,37 @@ class Version:
         return f"v{self.number}.{self.name}"
 
     @cached_property
-    def manifest(self) -> dict[str, Json]:
+    def manifest(self) -> Manifest:
         """The whole manifest. Raises DamageError when it is not what was written."""
+        remedy = f"rebuild the version or restore {self.folder}"
         try:
-            manifest = json.loads((self.folder / "manifest.json").read_bytes())
+            manifest: Manifest = json.loads((self.folder / "manifest.json").read_bytes())
             intact = content_hash(manifest["content"]) == manifest["content_hash"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DamageError(f"manifest of {self.label} cannot be read ({error}): rebuild the version or restore {self.folder}") from None
+            raise DamageError(f"manifest of {self.label} cannot be read ({error}): {remedy}") from None
         if not intact:
-            raise DamageError(f"manifest of {self.label} is not what was written: rebuild the version or restore {self.folder}")
+            raise DamageError(f"manifest of {self.label} is not what was written: {remedy}")
         return manifest
 
     @property
-    def content(self) -> dict[str, Json]:
+    def content(self) -> Content:
         """What the version is: recipe, ledger, files and their hashes."""
-        content = self.manifest["content"]
-        assert isinstance(content, dict)
-        return content
+        return self.manifest["content"]
 
     @property
-    def provenance(self) -> dict[str, Json]:
+    def provenance(self) -> Provenance:
         """Who made it, when, where, and from which recipe as it was written."""
-        provenance = self.manifest["provenance"]
-        assert isinstance(provenance, dict)
-        return provenance
+        return self.manifest["provenance"]
 
     @property
     def files(self) -> dict[str, FileEntry]:
         """The data files by name without `.arrow`: the splits, and `outcomes`."""
-        files = self.content["files"]
-        assert isinstance(files, dict)
-        return {name: FileEntry(**entry) for name, entry in files.items()}
+        return self.content["files"]
 
     @property
     def ledger(self) -> list[StageAccount]:
         """The accounts of its build, stage by stage. Raises LedgerError when they do not add up."""
-        rows = self.content["ledger"]
-        assert isinstance(rows, list)
-        accounts = [StageAccount(**row) for row in rows]
+        accounts = [StageAccount(**entry) for entry in self.content["ledger"]]
         for account in accounts:
             account.check()
         return accounts
@@ -107,14 +92,12 @@ class Version:
     @property
     def splits(self) -> dict[str, int]:
         """Rows per split."""
-        return {name: entry.rows for name, entry in self.files.items() if name != OUTCOMES}
+        return {name: entry["rows"] for name, entry in self.files.items() if name != OUTCOMES}
 
     @property
     def pins(self) -> dict[str, int]:
         """The version of each fact table it was made from."""
-        pins = self.manifest["pins"]
-        assert isinstance(pins, dict)
-        return pins
+        return self.manifest["pins"]
 
     def path(self, file: str) -> Path:
         """Where a split or the outcomes lie."""
@@ -133,13 +116,8 @@ class Version:
         return pl.scan_ipc(self.path(OUTCOMES))
 
 
-def content_hash(content: Mapping[str, Json]) -> str:
-    """64 hex digits over the content part of a manifest."""
-    return blake2b(canonical_json(content), digest_size=32).hexdigest()
-
-
 def write_rows(path: Path, rows: pa.Table, id_column: str) -> FileEntry:
-    """Writes an Arrow file whose bytes depend on the values only, each row with its `row_hash`, and its ids beside it."""
+    """Writes an Arrow file whose bytes depend on the values only, with a `row_hash` per row, and the ids beside it."""
     rows = _normalised(rows)
     rows = rows.append_column("row_hash", pa.array(row_hashes(rows, rows.column_names)))
     ids = rows[id_column].fill_null(bytes(ID_BYTES)).to_pylist()
@@ -147,7 +125,11 @@ def write_rows(path: Path, rows: pa.Table, id_column: str) -> FileEntry:
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as writer:
             writer.write_table(rows, max_chunksize=BATCH_ROWS)
         path.with_suffix(".ids").write_bytes(b"".join(ids))
-    return FileEntry(rows.num_rows, file_hash(path), file_hash(path.with_suffix(".ids")))
+    return {
+        "rows": rows.num_rows,
+        "blake2b": file_hash(path),
+        "ids_blake2b": file_hash(path.with_suffix(".ids")),
+    }
 
 
 def file_hash(path: Path) -> str:
@@ -161,14 +143,20 @@ def file_hash(path: Path) -> str:
 
 def _normalised(rows: pa.Table) -> pa.Table:
     """One chunk per column, no offsets, and the same bytes under every null."""
-    return pa.table({name: _plain(rows[name].combine_chunks()) for name in rows.column_names}) if rows.num_columns else rows
+    return (
+        pa.table({name: _plain(rows[name].combine_chunks()) for name in rows.column_names})
+        if rows.num_columns
+        else rows
+    )
 
 
 def _plain(array: pa.Array) -> pa.Array:
     array = pa.concat_arrays(array.chunks) if isinstance(array, pa.ChunkedArray) else array
     if pa.types.is_struct(array.type):
         fields = [_plain(child) for child in array.flatten()]
-        return pa.StructArray.from_arrays(fields, fields=list(array.type), mask=array.is_null() if array.null_count else None)
+        return pa.StructArray.from_arrays(
+            fields, fields=list(array.type), mask=array.is_null() if array.null_count else None
+        )
     return pc.take(array, pa.array(np.arange(len(array)))) if array.null_count else array
 
 
@@ -222,13 +210,23 @@ class Versions:
             folder.mkdir(parents=True)
         return folder
 
-    def publish(self, version: Version, draft: Path, content: dict[str, Json], pins: Mapping[str, int], provenance: Json) -> Version:
+    def publish(
+        self, version: Version, draft: Path, content: Content, pins: Mapping[str, int], provenance: Provenance
+    ) -> Version:
         """Makes a draft the given version. The caller builds alone under this name, so the number is free."""
-        manifest = {"format": 1, "label": version.label, "content": content, "content_hash": content_hash(content)}
-        manifest |= {"pins": dict(pins), "provenance": provenance}
+        manifest: Manifest = {
+            "format": FORMAT,
+            "label": version.label,
+            "content": content,
+            "content_hash": content_hash(content),
+            "pins": dict(pins),
+            "provenance": provenance,
+        }
         write_durably(draft / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False).encode())
         if not publish_folder(draft, version.folder):
-            raise DamageError(f"{version.folder} is in the way of {version.label} and holds no manifest: move it away and build again")
+            raise DamageError(
+                f"{version.folder} is in the way of {version.label} and holds no manifest: move it away and build again"
+            )
         return version
 
     def tags(self) -> dict[str, str]:
@@ -250,8 +248,3 @@ class Versions:
         grave = self.root / "tmp" / f"removed-{uuid.uuid4().hex}"
         version.folder.rename(grave)
         return remove_tree(grave)
-
-
-def entries_json(entries: Mapping[str, FileEntry]) -> dict[str, Json]:
-    """File entries as they stand in a manifest."""
-    return {name: asdict(entry) for name, entry in entries.items()}

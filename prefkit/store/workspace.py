@@ -7,7 +7,7 @@ workspace lock shared, gc holds it alone, and one name is built by one process a
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,11 +52,17 @@ class Workspace:
         try:
             found = json.loads((root / "workspace.json").read_bytes())["format"]
         except (FileNotFoundError, NotADirectoryError):
-            raise WorkspaceError(f"{place} holds no workspace: run `prefkit init` there, or name another with --workspace") from None
+            raise WorkspaceError(
+                f"{place} holds no workspace: run `prefkit init` there, or name another with --workspace"
+            ) from None
         except (ValueError, KeyError, TypeError):
-            raise WorkspaceError(f"{root / 'workspace.json'} is no JSON with a `format`: restore it from a copy") from None
+            raise WorkspaceError(
+                f"{root / 'workspace.json'} is no JSON with a `format`: restore it from a copy"
+            ) from None
         if found != FORMAT:
-            raise WorkspaceError(f"workspace {root} has format {found}, this prefkit reads format {FORMAT}: upgrade prefkit")
+            raise WorkspaceError(
+                f"workspace {root} has format {found}, this prefkit reads format {FORMAT}: upgrade prefkit"
+            )
         return cls(root)
 
     @classmethod
@@ -68,7 +74,9 @@ class Workspace:
         for folder in (start, *start.parents):
             if (folder / FOLDER / "workspace.json").exists():
                 return cls.open(folder)
-        raise WorkspaceError(f"no workspace in {start} or above it: run `prefkit init` first, or name one with --workspace")
+        raise WorkspaceError(
+            f"no workspace in {start} or above it: run `prefkit init` first, or name one with --workspace"
+        )
 
     @cached_property
     def facts(self) -> "LanceFacts":
@@ -90,20 +98,24 @@ class Workspace:
         return self.root / "tmp" / "policies.json"
 
     @contextmanager
-    def shared(self) -> Iterator[None]:
+    def shared(self) -> Generator[None]:
         """Keeps gc away while the block runs."""
-        with lock(self._locks / "workspace", shared=True, busy=f"gc is at work in {self.root} ({{holder}}): try again when it is done"):
+        with lock(
+            self._locks / "workspace",
+            shared=True,
+            busy=f"gc is at work in {self.root} ({{holder}}): try again when it is done",
+        ):
             yield
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self) -> Generator[None]:
         """Keeps everybody else away while the block runs."""
         busy = f"another process is using {self.root}: try again when it is done"
         with lock(self._locks / "workspace", shared=False, busy=busy):
             yield
 
     @contextmanager
-    def building(self, name: str) -> Iterator[None]:
+    def building(self, name: str) -> Generator[None]:
         """Keeps other builds of one name away while the block runs."""
         busy = f"{name} is being built by {{holder}}: wait for it, or give this recipe another name"
         with self.shared(), lock(self._locks / f"build-{name}", shared=False, busy=busy):

@@ -2,8 +2,8 @@
 
     make demo
 
-Everything happens in the folder `demo/`, which is made anew: a workspace, a copy of the recipe, its 400 problems and the
-policy. Each step is a `prefkit` command that you can repeat there. No network is used.
+Everything happens in the folder `demo/`, which is made anew: a workspace, a copy of the recipe, its 400 problems and
+the policy. Each step is a `prefkit` command that you can repeat there. No network is used.
 """
 
 import os
@@ -59,7 +59,8 @@ def main() -> None:
     say("The second version, as TRL trains on it.")
     prefkit("export", "arithmetic@v2", "--to", "exported", "--format", "trl", "--as", "parquet")
     print(
-        f"\nDone in {time.perf_counter() - started:.0f} s. Look around: cd {FOLDER.name}; prefkit log; prefkit ledger arithmetic"
+        f"\nDone in {time.perf_counter() - started:.0f} s. Look around: "
+        f"cd {FOLDER.name}; prefkit log; prefkit ledger arithmetic"
     )
 
 

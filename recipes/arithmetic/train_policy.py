@@ -5,8 +5,8 @@ enough to be worth correcting, bad enough to need it. That is reached by stoppin
 running average of the weights (exponential, AVERAGE) answers validation questions, and training ends when TARGET of the
 answers are right. Stopping on accuracy, and on averaged weights, is what makes a rerun on another machine give nearly
 the same policy. It runs in one thread: with the same libraries on the same kind of processor it gives the same policy,
-and a busy machine slows it down less. Seed 0 stops after 775 steps, some 8 minutes of one core, and is right on 52 % of
-the demo questions; a second run gave the same bytes.
+and a busy machine slows it down less. Seed 0 stops after 775 steps, 8 minutes on a busy machine, and gets 52 % of
+the demo answers right; a second run gave the same bytes.
 
 Left out: packing, mixed precision, weight decay, a schedule beyond warm-up, loss on the question.
 

@@ -325,7 +325,7 @@ def test_workspace_option_comes_before_the_environment(
 
 
 def prefkit(*arguments: str) -> Sequence[str]:
-    return [sys.executable, "-m", "prefkit.cli", *arguments]
+    return [sys.executable, "-m", "prefkit", *arguments]
 
 
 def test_interrupted_build_keeps_what_it_drew(bare: Path, capsys: Captured) -> None:

@@ -52,7 +52,7 @@ def test_init_on_a_disk_that_fails_is_told(
 def test_result_written_to_a_full_device_is_told_in_one_line(project: Path) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "prefkit.cli", "log"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            [sys.executable, "-m", "prefkit", "log"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1

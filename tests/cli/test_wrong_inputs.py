@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from prefkit.cli import main
+from prefkit.records import PROMPTS
+from prefkit.store.workspace import Workspace
 from tests.cli.projects import RECIPE
 
 KEY = "sk-Tq8vX2mN4pLr7sYw9zKb"
@@ -154,6 +157,19 @@ def test_wrong_input_is_told_in_one_line(wrong: Wrong, project: Path, capsys: py
     assert told.out == ""
     assert KEY not in line
     assert main(["verify"]) == 0
+
+
+def test_beginning_of_two_row_ids_is_told_with_both(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    facts = Workspace.open(project).facts
+    known: bytes = facts.read(PROMPTS, ["id"])["id"][0]
+    twin = known[:4] + bytes(12)
+    rows = {"id": [twin], "messages": [[{"role": "user", "content": "?"}]]}
+    facts.append(PROMPTS, pa.table({name: pa.array(v, PROMPTS.schema.field(name).type) for name, v in rows.items()}))
+    assert main(["trace", known.hex()[:8]]) == 2
+    line = one_line(capsys.readouterr().err)
+    assert known.hex() in line
+    assert twin.hex() in line
+    assert main(["trace", known.hex()[:12]]) == 0
 
 
 def test_workspace_of_a_newer_format_is_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

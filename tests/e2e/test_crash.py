@@ -1,7 +1,6 @@
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,10 +23,10 @@ RANDOM = 15
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = prepared(tmp_path_factory.mktemp("reference"))
     assert run_child(folder, None)
-    yield folder
+    return folder
 
 
 @pytest.mark.parametrize("kill", NAMED, ids=str)

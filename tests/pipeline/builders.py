@@ -33,7 +33,9 @@ def recipe(**blocks: object) -> Recipe:
         "name": "small",
         "prompts": {"path": "problems.jsonl"},
         "sample": {"backend": "fake", "n": 6, "batch_size": 16},
-        "score": [{"kind": "python", "path": "tests.pipeline.scorers:right_number", "aspect": "right", "read": ["answer"]}],
+        "score": [
+            {"kind": "python", "path": "tests.pipeline.scorers:right_number", "aspect": "right", "read": ["answer"]}
+        ],
         "select": {"kind": "correct_vs_incorrect"},
     }
     return Recipe.model_validate(base | blocks)

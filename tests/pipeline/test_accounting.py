@@ -26,8 +26,10 @@ from prefkit.store.workspace import Workspace
 from tests.pipeline.builders import built, problems, recipe, workspace_in, write_problems
 
 ODD_TEXTS = [
-    "", " ", "\n\n", "\u200b", "plain", "Ünï çødé", "日本語のテキスト", "🙂🙃", "a\u0301", "\u202egnol", "cafÃ© crÃ¨me", "\ufffd", "<|im_end|>",
-    "x" * 60_000, "line\r\nline", "\x00null", "\x1b[31mred", "'quote' \"double\" \\back", "{\"json\": true}", "0", "-0.0", "NaN",
+    "", " ", "\n\n", "\u200b", "plain", "Ünï çødé", "日本語のテキスト", "🙂🙃", "a\u0301", "\u202egnol",
+    "cafÃ© crÃ¨me", "\ufffd", "<|im_end|>",
+    "x" * 60_000, "line\r\nline", "\x00null", "\x1b[31mred",
+    "'quote' \"double\" \\back", "{\"json\": true}", "0", "-0.0", "NaN",
 ]  # fmt: skip
 
 
@@ -64,7 +66,9 @@ def check_account(built: Built, workspace: Workspace, n: int) -> None:
         assert prompt_of[pair["chosen_id"]] == prompt_of[pair["rejected_id"]] == pair["prompt_id"]
         assert pair["chosen"][-1]["content"].strip() != pair["rejected"][-1]["content"].strip()
         assert score_of[pair["chosen_id"]] > score_of[pair["rejected_id"]]
-        assert math.isclose(pair["score_margin"], score_of[pair["chosen_id"]] - score_of[pair["rejected_id"]], abs_tol=1e-8)
+        assert math.isclose(
+            pair["score_margin"], score_of[pair["chosen_id"]] - score_of[pair["rejected_id"]], abs_tol=1e-8
+        )
 
 
 FAKE_SCORE = [{"kind": "fake", "aspect": "fake"}]
@@ -75,8 +79,19 @@ FAKE_SCORE = [{"kind": "fake", "aspect": "fake"}]
 @given(
     rows=st.lists(
         st.fixed_dictionaries(
-            {"prompt": st.one_of(st.none(), st.sampled_from(ODD_TEXTS), st.text(max_size=20), st.integers(), st.lists(st.none(), max_size=2))},
-            optional={"answer": st.one_of(st.none(), st.integers(), st.sampled_from(ODD_TEXTS)), "split": st.sampled_from(["train", "test", "dev"])},
+            {
+                "prompt": st.one_of(
+                    st.none(),
+                    st.sampled_from(ODD_TEXTS),
+                    st.text(max_size=20),
+                    st.integers(),
+                    st.lists(st.none(), max_size=2),
+                )
+            },
+            optional={
+                "answer": st.one_of(st.none(), st.integers(), st.sampled_from(ODD_TEXTS)),
+                "split": st.sampled_from(["train", "test", "dev"]),
+            },
         ),
         min_size=1,
         max_size=25,
@@ -136,7 +151,10 @@ def test_a_transient_failure_is_retried_by_the_next_build_and_a_final_one_is_not
     assert ledger["refused"] > 0
     second = built(workspace, score=FAKE_SCORE, select={"kind": "best_vs_worst"})
     assert second.drawn == ledger["connection"]
-    assert second.version.content["ledger"][2]["outcomes"] == {"sampled": 120 - ledger["refused"], "refused": ledger["refused"]}
+    assert second.version.content["ledger"][2]["outcomes"] == {
+        "sampled": 120 - ledger["refused"],
+        "refused": ledger["refused"],
+    }
     assert not built(workspace, score=FAKE_SCORE, select={"kind": "best_vs_worst"}).new
     attempts = workspace.facts.read(COMPLETIONS, ["attempt"])["attempt"].value_counts()
     assert dict(attempts.iter_rows()) == {0: 120, 1: ledger["connection"]}
@@ -162,13 +180,17 @@ def test_retry_of_a_final_failure_kind_opens_it_again(tmp_path: Path) -> None:
     assert built(workspace, **blocks).labelled == 0
     retried = pipeline.build(recipe(**blocks), workspace, tmp_path, retry=["unparsable"])
     assert retried.labelled == unparsable
-    assert retried.version.content["ledger"][4]["outcomes"] == {"scored": retried.version.content["ledger"][4]["planned"]}
+    assert retried.version.content["ledger"][4]["outcomes"] == {
+        "scored": retried.version.content["ledger"][4]["planned"]
+    }
 
 
 def test_one_lost_row_refuses_the_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = workspace_in(tmp_path)
     real = completion_stage.completion_outcomes
-    monkeypatch.setattr("prefkit.pipeline.stages.cleaned", lambda draws, hygiene: completion_stage.cleaned(draws, hygiene)[1:])
+    monkeypatch.setattr(
+        "prefkit.pipeline.stages.cleaned", lambda draws, hygiene: completion_stage.cleaned(draws, hygiene)[1:]
+    )
     with pytest.raises(LedgerError, match=r"'completion hygiene' ended 119 completions .* expected 120"):
         built(workspace)
     assert real is completion_stage.completion_outcomes
@@ -206,7 +228,7 @@ def test_a_sampler_that_answers_wrongly_is_refused_and_keeps_what_was_right(tmp_
                 case "doubled":
                     yield batches[0]
                 case _:
-                    yield list(super().sample([SampleRequest(bytes(16), [])]))[0]
+                    yield next(super().sample([SampleRequest(bytes(16), [])]))
 
     workspace = workspace_in(tmp_path)
     with workers(Faulty(recipe().sample[0])), pytest.raises(LedgerError, match="sampler"):  # type: ignore[arg-type]
@@ -266,6 +288,6 @@ def test_a_score_that_is_no_finite_number_is_a_failure_not_a_score(tmp_path: Pat
 def test_outcome_rows_can_be_told_apart_by_id(tmp_path: Path) -> None:
     workspace = workspace_in(tmp_path)
     dropped = built(workspace).version.outcomes().collect()
-    held: Mapping[bytes, str] = {i: "completion" for i in workspace.facts.read(COMPLETIONS, ["id"])["id"]}
+    held: Mapping[bytes, str] = dict.fromkeys(workspace.facts.read(COMPLETIONS, ["id"])["id"], "completion")
     assert all(i in held for i in dropped.filter(pl.col("stage") == "completion hygiene")["id"])
     assert json.dumps(sorted(set(dropped["outcome"])))

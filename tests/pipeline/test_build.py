@@ -67,7 +67,9 @@ def test_n_from_8_to_16_draws_8_more_per_prompt_and_keeps_the_first(tmp_path: Pa
     more = built(workspace, sample={"backend": "fake", "n": 16})
     after = completions(workspace)
     assert more.drawn == 20 * 8
-    per_prompt = after.join(before, on="id", how="anti").group_by("prompt_id").agg(pl.len(), pl.col("sample_index").min())
+    per_prompt = (
+        after.join(before, on="id", how="anti").group_by("prompt_id").agg(pl.len(), pl.col("sample_index").min())
+    )
     assert set(per_prompt["len"]) == {8}
     assert set(per_prompt["sample_index"]) == {8}
     kept = after.join(before, on="id", how="semi").sort("id")
@@ -204,7 +206,8 @@ def test_manifest_ledger_and_provenance_tell_how_the_version_came_about(tmp_path
     version = built(workspace_in(tmp_path)).version
     stages = [account["stage"] for account in version.content["ledger"]]
     assert stages == [
-        "import", "prompt hygiene", "sample", "completion hygiene", "score", "select", "select rows", "pair hygiene", "version",
+        "import", "prompt hygiene", "sample", "completion hygiene", "score", "select", "select rows", "pair hygiene",
+        "version",
     ]  # fmt: skip
     assert version.provenance["recipe"]["name"] == "small"
     assert str(tmp_path) not in json.dumps(version.content)

@@ -158,7 +158,8 @@ def test_secret_as_a_key_or_malformed_override_is_never_told(tmp_path: Path) -> 
 
 
 def test_name_of_a_variable_is_no_secret_but_a_key_in_its_place_is() -> None:
-    refuse_unwritable({"api_key_env": "JUDGE_KEY", "pad_token": "<pad>", "max_new_tokens": 8}, "recipe.yaml")
+    plain = {"api_key_env": "JUDGE_KEY", "pad_token": "<pad>", "max_new_tokens": 8, "system": "use sk-learn-contrib"}
+    refuse_unwritable(plain, "recipe.yaml")
     with pytest.raises(RecipeError, match="api_key_env holds a literal secret"):
         refuse_unwritable({"api_key_env": "open-sesame"}, "recipe.yaml")
 

@@ -21,9 +21,11 @@ def data_files(workspace: Workspace) -> list[Path]:
 def all_row_ids(workspace: Workspace) -> set[str]:
     ids = {i.hex() for t in FACT_TABLES.values() for i in workspace.facts.read(t, ["id"])["id"]}
     version = workspace.versions.get("small")
-    return ids | {i.hex() for i in version.frame().select("pair_id").collect()["pair_id"]} | {
-        i.hex() for i in version.outcomes().select("id").collect()["id"]
-    }
+    return (
+        ids
+        | {i.hex() for i in version.frame().select("pair_id").collect()["pair_id"]}
+        | {i.hex() for i in version.outcomes().select("id").collect()["id"]}
+    )
 
 
 def test_verify_untouched_workspace_reports_nothing(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_compaction_keeps_every_row_and_pinned_versions_stay_readable(tmp_path: 
         if number == 9:
             ten = facts.heads()
             facts.pin("v1.first", ten)
-    facts.compact()
+    facts.compact(PROMPTS)
     facts.drop_unpinned_versions()
     everything = set(facts_in(tmp_path).read(PROMPTS, ["id"])["id"])
     assert everything == {row_id(n) for n in range(PILE * 2 + 3)}
@@ -131,7 +131,9 @@ def test_settled_equal_keys_count_the_smallest_batch() -> None:
 
 
 def test_settled_a_value_stands_before_a_later_transient_failure() -> None:
-    rows = settled(pl.DataFrame([try_(1, 1, transient=True), try_(1, 2, attempt=1), try_(1, 3, transient=True, attempt=2)]))
+    rows = settled(
+        pl.DataFrame([try_(1, 1, transient=True), try_(1, 2, attempt=1), try_(1, 3, transient=True, attempt=2)])
+    )
     assert rows["batch_id"].to_list() == [row_id(2)]
 
 
@@ -139,7 +141,10 @@ def test_settled_a_retried_final_failure_counts_the_last_attempt() -> None:
     assert settled(pl.DataFrame([try_(1, 1), try_(1, 2, attempt=1)]))["attempt"].to_list() == [1]
 
 
-@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 50), st.booleans(), st.integers(0, 3)), max_size=30), st.randoms())
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 50), st.booleans(), st.integers(0, 3)), max_size=30),
+    st.randoms(),
+)
 def test_settled_any_order_of_rows_gives_the_same_rows(keys: list[tuple[int, int, bool, int]], random: object) -> None:
     rows = [try_(n, b, transient=t, attempt=a) for n, b, t, a in dict.fromkeys(keys)]
     rows = list({(r["id"], r["batch_id"]): r for r in rows}.values())  # a batch holds a key once

@@ -28,7 +28,9 @@ for number in range(rounds):
 def test_two_writers_at_once_lose_nothing_and_agree_on_equal_keys(tmp_path: Path) -> None:
     (tmp_path / "facts").mkdir()
     writers = [
-        subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), str(n), str(ROUNDS)], cwd=Path(__file__).parents[2])
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path), str(n), str(ROUNDS)], cwd=Path(__file__).parents[2]
+        )
         for n in range(2)
     ]
     assert [w.wait() for w in writers] == [0, 0]
