@@ -6,6 +6,7 @@ padding. A draw that ends stops being recorded at once; its row leaves the batch
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 
 import torch
 from transformers import PreTrainedModel
@@ -64,6 +65,18 @@ def generate(
             tokens = context.keep(running, tokens)
         logits = context.advance(tokens)
     return draws
+
+
+@torch.inference_mode()
+def read_alone(model: PreTrainedModel, prompt: Sequence[int], draw: Draw, distribution: Distribution) -> None:
+    """Replaces the log-probs of a finished draw by those of one pass over it alone, without padding or batch mates."""
+    tokens = torch.tensor([[*prompt, *draw.token_ids]], device=model.device)
+    taken = tokens[0, len(prompt) :, None]
+    logits = model(input_ids=tokens, use_cache=False, logits_to_keep=len(taken) + 1).logits[0, :-1]
+    sampling = distribution.logprobs(logits).gather(-1, taken).squeeze(-1).tolist()
+    # A token on the very edge of top-k or top-p may fall outside in this pass; it was drawn, so it had a probability.
+    draw.sampling_logprobs = [a if isfinite(a) else b for a, b in zip(sampling, draw.sampling_logprobs, strict=True)]
+    draw.behavior_logprobs = logits.float().log_softmax(-1).gather(-1, taken).squeeze(-1).tolist()
 
 
 def _extend(

@@ -2,8 +2,9 @@
 
 The generation loop is our own, because a draw must be a function of the policy and its completion id: the noise is
 keyed by the id (`noise`), so in float32 a draw has the same tokens whatever it is batched with. The differences that
-remain, of the order of 1e-6 in a log-prob, would have to meet a near-tie between two tokens to show. One forward pass
-per token gives both kinds of log-probs.
+remain, of the order of 1e-6 in a log-prob, would have to meet a near-tie between two tokens to show. Both kinds of
+log-probs come from one forward pass: that of the batch, or in float32 one over the draw alone, so that they too are the
+same bits whatever the draw was batched with.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ from transformers import PreTrainedModel
 
 from prefkit.engines.chat import Chat, UnsupportedContentError, rendered
 from prefkit.engines.distribution import Distribution
-from prefkit.engines.generation import Draw, Ending, generate
+from prefkit.engines.generation import Draw, Ending, generate, read_alone
 from prefkit.engines.loading import context_length, load_policy, torch_device
 from prefkit.engines.noise import row_keys
 from prefkit.errors import RecipeError, SourceError
@@ -120,6 +121,9 @@ class TransformersSampler:
                 f"sample.batch_size is {self._config.batch_size}, which does not fit into the memory of "
                 f"{self._model.device} with prompts of {len(batch[0].token_ids)} tokens: lower it"
             ) from None
+        if self.deterministic:
+            for planned, draw in zip(batch, draws, strict=True):
+                read_alone(self._model, planned.token_ids, draw, self._distribution)
         return [self._outcome(p.request.completion_id, draw) for p, draw in zip(batch, draws, strict=True)]
 
     def _outcome(self, completion_id: bytes, draw: Draw) -> Sample | SampleFailure:

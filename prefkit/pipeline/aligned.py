@@ -27,3 +27,9 @@ def aligned(rows: pl.DataFrame, places: npt.NDArray[np.int64], size: int) -> pl.
     where = where if (index >= 0).all() else where.set(where < 0, None)
     superseded = pl.Series("superseded", np.maximum(counts - 1, 0))
     return rows.drop("batch_id").select(pl.all().gather(where)).with_columns(superseded)
+
+
+def patched(known: pl.DataFrame, places: pl.Series, rows: pl.DataFrame) -> pl.DataFrame:
+    """`known` with the columns of `rows` put in at these places."""
+    columns = [known[name].scatter(places, rows[name]) for name in rows.columns]
+    return known.with_columns(columns)

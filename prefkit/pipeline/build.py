@@ -55,41 +55,43 @@ class LocalMaker:
     drawn: int = 0
     labelled: int = 0
 
-    def draw(self, block: Block, keys: pl.DataFrame, tasks: pl.DataFrame) -> bool:
+    def draw(self, block: Block, keys: pl.DataFrame, tasks: pl.DataFrame) -> pl.DataFrame:
         """See Maker."""
         missing = to_do(keys, self.retry)
         self.progress.stage("sample", keys.height, missing.height)
         if missing.is_empty():
-            return False
+            return missing
         config = self.recipe.recipe.sample[block.number]
         config = config.model_copy(update={"policy": placed_policy(config.policy, self.recipe.folder)})
         policy = placed_policy(self.recipe.recipe.policy, self.recipe.folder)
         sampler = open_sampler(config, policy, self.cache)
         if sampler.policy_id != block.policy_id:
             raise DamageError(f"the weights of {block.policy_id} changed while the build was starting: run it again")
-        missing = missing.select("prompt", "prompt_id", "sample_index", "completion_id", "attempt")
-        missing = missing.with_columns(messages=tasks["messages"].gather(missing["prompt"]))
-        draw(self.facts, sampler, block, missing, self.progress)
+        requests = missing.select("prompt_id", "sample_index", "completion_id", "attempt")
+        requests = requests.with_columns(messages=tasks["messages"].gather(missing["prompt"]))
+        draw(self.facts, sampler, block, requests, self.progress)
         self.drawn += missing.height
-        return True
+        return missing
 
-    def label(self, labeller: Labeller, keys: pl.DataFrame, tasks: pl.DataFrame, candidates: pl.DataFrame) -> bool:
+    def label(
+        self, labeller: Labeller, keys: pl.DataFrame, tasks: pl.DataFrame, candidates: pl.DataFrame
+    ) -> pl.DataFrame:
         """See Maker."""
         missing = to_do(keys, self.retry)
         self.progress.stage("score", keys.height, missing.height)
         if missing.is_empty():
-            return False
+            return missing
         config = self.recipe.recipe.score[self.recipe.labellers.index(labeller)]
         scorer = open_scorer(config, self.recipe.folder, labeller.scorer_id)
-        missing = missing.select(
-            "candidate", "prompt", "completion_id", pl.col("aspect").cast(pl.String), "repeat", "input_id", "attempt"
+        requests = missing.select(
+            "completion_id", pl.col("aspect").cast(pl.String), "repeat", "input_id", "attempt"
+        ).with_columns(
+            tasks.select("messages", *labeller.reads)[missing["prompt"]],
+            text=candidates["text"].gather(missing["candidate"]),
         )
-        own = tasks.select("messages", *labeller.reads)
-        read = [own[c].gather(missing["prompt"]) for c in own.columns]
-        missing = missing.with_columns(*read, text=candidates["text"].gather(missing["candidate"]))
-        label(self.facts, scorer, labeller, missing, self.progress)
+        label(self.facts, scorer, labeller, requests, self.progress)
         self.labelled += missing.height
-        return True
+        return missing
 
 
 def build(

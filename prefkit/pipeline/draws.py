@@ -18,7 +18,7 @@ from prefkit.pipeline.aligned import aligned
 from prefkit.pipeline.progress import Progress
 from prefkit.records import COMPLETIONS
 from prefkit.sampling.protocol import Sample, SampleFailure, Sampler, SampleRequest
-from prefkit.store.facts import FactStore
+from prefkit.store.facts import FactStore, settled
 
 SAMPLED = "sampled"
 CHUNK = 20_000
@@ -61,27 +61,42 @@ def completion_ids(prompt_ids: pa.Array, block: Block, sample_indexes: np.ndarra
 
 
 def known_draws(
-    facts: FactStore, plan: pl.DataFrame, block: Block, columns: Collection[pl.Expr], at: int | None
+    facts: FactStore, plan: pl.DataFrame, block: Block, columns: Collection[pl.Expr], at: int
 ) -> pl.DataFrame:
     """The plan with its `completion_id`, and of the facts `outcome` (null: not drawn yet), `attempt`, `transient`,
     `superseded` and what the expressions over their columns give.
     """
-    needed = [name for column in columns for name in column.meta.root_names()]
-    status = ["id", "batch_id", "prompt_id", "sample_index", "failure", "transient", "attempt"]
-    rows = facts.read(COMPLETIONS, [*status, *needed], block.where, at).filter(pl.col("sample_index") < block.n)
-    rows = rows.select(*status, *columns)
+    rows = facts.read(COMPLETIONS, [*_STATUS, "prompt_id", "sample_index", *_roots(columns)], block.where, at)
+    rows = rows.filter(pl.col("sample_index") < block.n)
     # The plan is dense and in order, so a fact's place in it is arithmetic, not a join of all rows with all rows.
-    numbers = plan.gather_every(block.n).select("prompt_id").with_row_index("place")
+    numbers = plan.gather_every(block.n).select("prompt_id").with_row_index("number")
     rows = rows.join(numbers, on="prompt_id", how="inner", maintain_order="left")
-    places = rows["place"].to_numpy().astype(np.int64) * block.n + rows["sample_index"].to_numpy()
-    rows = rows.with_columns(outcome=pl.col("failure").fill_null(SAMPLED)).drop(
-        "prompt_id", "sample_index", "failure", "place"
-    )
-    known = aligned(rows, places, plan.height).rename({"id": "completion_id"})
-    missing = plan.filter(known["completion_id"].is_null())
+    places = rows["number"].to_numpy().astype(np.int64) * block.n + rows["sample_index"].to_numpy()
+    known = aligned(rows.select("batch_id", *_found(columns)), places, plan.height)
+    undrawn = known["completion_id"].is_null().arg_true()
+    missing = plan[undrawn]
     ids = completion_ids(missing["prompt_id"].to_arrow(), block, missing["sample_index"].to_numpy())
-    known[known["completion_id"].is_null().arg_true(), "completion_id"] = pl.Series(pl.from_arrow(ids))
-    return pl.concat([plan, known], how="horizontal")
+    known[undrawn, "completion_id"] = pl.Series(pl.from_arrow(ids))
+    return pl.concat([plan, known], how="horizontal").with_row_index("place")
+
+
+def drawn_now(facts: FactStore, done: pl.DataFrame, columns: Collection[pl.Expr], at: int) -> pl.DataFrame:
+    """What the facts know now of keys that were just drawn, a row per key in their order."""
+    rows = settled(facts.gather(COMPLETIONS, [*_STATUS, *_roots(columns)], done["completion_id"], at))
+    found = rows.select(*_found(columns), "superseded")
+    return done.select("completion_id").join(found, on="completion_id", how="left", maintain_order="left")
+
+
+_STATUS = ("id", "batch_id", "failure", "transient", "attempt")
+
+
+def _roots(columns: Collection[pl.Expr]) -> list[str]:
+    return [name for column in columns for name in column.meta.root_names()]
+
+
+def _found(columns: Collection[pl.Expr]) -> list[pl.Expr]:
+    outcome = pl.col("failure").fill_null(SAMPLED).alias("outcome")
+    return [pl.col("id").alias("completion_id"), pl.col("transient"), pl.col("attempt"), outcome, *columns]
 
 
 def to_do(keys: pl.DataFrame, retry: Collection[str]) -> pl.DataFrame:

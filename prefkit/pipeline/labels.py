@@ -18,7 +18,7 @@ from prefkit.pipeline.aligned import aligned
 from prefkit.pipeline.progress import Progress
 from prefkit.records import SCORES
 from prefkit.scoring.protocol import Score, ScoreFailure, ScoreFailureKind, Scorer, ScoreRequest
-from prefkit.store.facts import FactStore
+from prefkit.store.facts import FactStore, settled
 
 SCORED = "scored"
 CHUNK = 20_000
@@ -62,37 +62,48 @@ def planned_labels(candidates: pl.DataFrame, tasks: pl.DataFrame, labeller: Labe
     return keys.join(calls, how="cross")
 
 
-def known_labels(facts: FactStore, plan: pl.DataFrame, labeller: Labeller, at: int | None) -> pl.DataFrame:
+def known_labels(facts: FactStore, plan: pl.DataFrame, labeller: Labeller, at: int) -> pl.DataFrame:
     """The plan with what the facts know of each key.
 
-    `outcome` (null: not labelled yet), `score`, `score_id`, `attempt`, `transient`, `superseded`.
+    `outcome` (null: not labelled yet), `score`, `attempt`, `transient`, `superseded`.
     """
-    columns = [
-        "id",
-        "batch_id",
-        "completion_id",
-        "aspect",
-        "repeat",
-        "input_id",
-        "score",
-        "failure",
-        "transient",
-        "attempt",
-    ]
-    where = {"scorer_id": labeller.scorer_id, "aspect": labeller.aspects}
-    rows = facts.read(SCORES, columns, where, at).filter(pl.col("repeat") < labeller.repeats)
     calls = len(labeller.aspects) * labeller.repeats
-    wanted = plan.gather_every(calls).select(_narrow("completion_id"), "candidate", wanted="input_id")
-    rows = rows.with_columns(_narrow("completion_id")).join(
-        wanted, on="completion_id", how="inner", maintain_order="left"
-    )
-    rows = rows.filter(pl.col("input_id") == pl.col("wanted"))
-    aspect = pl.col("aspect").cast(pl.Enum(labeller.aspects)).to_physical().cast(pl.Int64)
-    place = pl.col("candidate").cast(pl.Int64) * calls + aspect * labeller.repeats + pl.col("repeat")
-    places = rows.select(place).to_series().to_numpy()
-    rows = rows.with_columns(outcome=pl.col("failure").fill_null(SCORED)).rename({"id": "score_id"})
-    rows = rows.select("score_id", "batch_id", "score", "outcome", "transient", "attempt")
-    return pl.concat([plan, aligned(rows, places, plan.height)], how="horizontal")
+    wanted = plan.gather_every(calls)
+    where = {"scorer_id": labeller.scorer_id, "aspect": labeller.aspects}
+    columns = ["batch_id", "completion_id", "aspect", "repeat", "input_id", *_STATUS]
+    rows = facts.read(SCORES, columns, where, at).filter(pl.col("repeat") < labeller.repeats)
+    # Only ids are joined; everything else is gathered once, at the end.
+    ids = rows.select(_narrow("completion_id")).with_row_index("row")
+    found = ids.join(wanted.select(_narrow("completion_id"), "candidate"), on="completion_id", how="inner")
+    candidate, row = found["candidate"].to_numpy(), found["row"].to_numpy()
+    same = rows["input_id"].to_numpy()[row] == wanted["input_id"].to_numpy()[candidate]
+    rows = rows[row[same]]
+    aspect = rows["aspect"].cast(pl.Enum(labeller.aspects)).to_physical().to_numpy().astype(np.int64)
+    places = candidate[same].astype(np.int64) * calls + aspect * labeller.repeats + rows["repeat"].to_numpy()
+    known = aligned(rows.select("batch_id", *_found()), places, plan.height)
+    return pl.concat([plan, known], how="horizontal").with_row_index("place")
+
+
+def labelled_now(facts: FactStore, done: pl.DataFrame, labeller: Labeller, at: int) -> pl.DataFrame:
+    """What the facts know now of keys that were just labelled, a row per key in their order."""
+    ids = label_ids(done, labeller).to_frame()
+    rows = settled(facts.gather(SCORES, ["id", "batch_id", *_STATUS], ids["id"], at))
+    return ids.join(rows.select("id", *_found(), "superseded"), on="id", how="left", maintain_order="left").drop("id")
+
+
+def label_ids(keys: pl.DataFrame, labeller: Labeller) -> pl.Series:
+    """The `id` of the score row of each key."""
+    columns = keys.select(*_KEY, "input_id", scorer_id=pl.lit(labeller.scorer_id, pl.Int64))
+    rows = columns.cast({"aspect": pl.String}).to_arrow(compat_level=pl.CompatLevel.oldest())
+    return pl.Series("id", score_ids(rows), dtype=pl.Binary)
+
+
+_STATUS = ("score", "failure", "transient", "attempt")
+
+
+def _found() -> list[pl.Expr]:
+    outcome = pl.col("failure").fill_null(SCORED).alias("outcome")
+    return [pl.col("score"), outcome, pl.col("transient"), pl.col("attempt")]
 
 
 def _narrow(column: str) -> pl.Expr:

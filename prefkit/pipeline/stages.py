@@ -15,10 +15,11 @@ from prefkit.errors import DamageError, LedgerError
 from prefkit.hygiene.outcomes import pair_outcomes
 from prefkit.identity import id_words, row_ids
 from prefkit.ledger import Ledger, StageAccount
+from prefkit.pipeline.aligned import patched
 from prefkit.pipeline.completions import DRAW_COLUMNS, candidates_of, cleaned
-from prefkit.pipeline.draws import SAMPLED, Block, known_draws, planned_draws
+from prefkit.pipeline.draws import SAMPLED, Block, drawn_now, known_draws, planned_draws
 from prefkit.pipeline.importing import Import, source_tasks
-from prefkit.pipeline.labels import SCORED, Labeller, known_labels, planned_labels
+from prefkit.pipeline.labels import SCORED, Labeller, known_labels, label_ids, labelled_now, planned_labels
 from prefkit.pipeline.outcomes import Dropped
 from prefkit.pipeline.prompts import KEPT, numbered, prompt_stage
 from prefkit.pipeline.resolve import Resolved
@@ -31,16 +32,21 @@ from prefkit.selection.strategies import select
 from prefkit.sources.prompts import ImportOutcome
 from prefkit.store.facts import FactStore, settled
 
+FEW = 10_000
+"""So many new keys are read again by themselves; after more, the whole table is."""
+
 
 class Maker(Protocol):
     """Computes missing facts."""
 
-    def draw(self, block: Block, keys: pl.DataFrame, tasks: pl.DataFrame) -> bool:
-        """Draws what is missing of a block's keys; True when any facts were added."""
+    def draw(self, block: Block, keys: pl.DataFrame, tasks: pl.DataFrame) -> pl.DataFrame:
+        """Draws what is missing of a block's keys and returns those keys; each has one more row of facts."""
         ...
 
-    def label(self, labeller: Labeller, keys: pl.DataFrame, tasks: pl.DataFrame, candidates: pl.DataFrame) -> bool:
-        """Labels what is missing of a labeller's keys; True when any facts were added."""
+    def label(
+        self, labeller: Labeller, keys: pl.DataFrame, tasks: pl.DataFrame, candidates: pl.DataFrame
+    ) -> pl.DataFrame:
+        """Labels what is missing of a labeller's keys and returns those keys; each has one more row of facts."""
         ...
 
 
@@ -98,9 +104,12 @@ class Stages:
         plans = [planned_draws(tasks, block) for block in blocks]
         draws = self._draws(plans)
         if self.maker:
-            added = [self.maker.draw(b, d, tasks) for b, d in zip(blocks, draws, strict=True)]
-            if any(added):
-                self._pin_anew(COMPLETIONS)
+            done = [self.maker.draw(b, d, tasks) for b, d in zip(blocks, draws, strict=True)]
+            if self._pinned_few(COMPLETIONS, done):
+                at = self.pins[COMPLETIONS.name]
+                now = [drawn_now(self.facts, d, DRAW_COLUMNS, at) for d in done]
+                draws = [patched(k, d["place"], n) for k, d, n in zip(draws, done, now, strict=True)]
+            else:
                 draws = self._draws(plans)
         together = pl.concat(draws)
         self._settle(together, "draws")
@@ -124,17 +133,21 @@ class Stages:
         plans = [planned_labels(candidates, tasks, x) for x in labellers]
         labels = self._labels(plans)
         if self.maker:
-            added = [self.maker.label(x, k, tasks, candidates) for x, k in zip(labellers, labels, strict=True)]
-            if any(added):
-                self._pin_anew(SCORES)
+            done = [self.maker.label(x, k, tasks, candidates) for x, k in zip(labellers, labels, strict=True)]
+            if self._pinned_few(SCORES, done):
+                at = self.pins[SCORES.name]
+                now = [labelled_now(self.facts, d, x, at) for d, x in zip(done, labellers, strict=True)]
+                labels = [patched(k, d["place"], n) for k, d, n in zip(labels, done, now, strict=True)]
+            else:
                 labels = self._labels(plans)
         outcomes = pl.concat([x.select("outcome", "transient", "superseded") for x in labels])
         self._settle(outcomes, "labels")
         planned = self.ledger.kept("completion hygiene") * sum(len(x.aspects) * x.repeats for x in labellers)
         self.ledger.add("score", "label", planned, outcomes["outcome"], [SCORED])
-        for keys in labels:
-            failed = keys.filter(pl.col("outcome") != SCORED).with_columns(id="score_id", detail="aspect")
-            self.dropped.add("score", _with_prompt_id(failed, tasks))
+        for keys, labeller in zip(labels, labellers, strict=True):
+            failed = keys.filter(pl.col("outcome") != SCORED)
+            ids = label_ids(failed, labeller)
+            self.dropped.add("score", _with_prompt_id(failed.with_columns(ids, detail="aspect"), tasks))
         return wide_scores(labels, [(x.aspects, x.repeats) for x in labellers])
 
     def select(self, candidates: pl.DataFrame, tasks: pl.DataFrame) -> Selection:
@@ -200,9 +213,18 @@ class Stages:
         at = self.pins[SCORES.name]
         return [known_labels(self.facts, plan, x, at) for plan, x in zip(plans, self.recipe.labellers, strict=True)]
 
-    def _pin_anew(self, table: FactTable) -> None:
+    def _pinned_few(self, table: FactTable, done: Sequence[pl.DataFrame]) -> bool:
+        """Pins the table as it is after these keys were computed. True when they are few and nobody else wrote.
+
+        Then only their facts are read again: all others are as they were.
+        """
+        count = sum(d.height for d in done)
+        if not count:
+            return True
+        before = self.facts.count(table, self.pins[table.name])
         self.facts.compact(table)
         self.pins[table.name] = self.facts.heads()[table.name]
+        return count <= FEW and self.facts.count(table, self.pins[table.name]) == before + count
 
     def _settle(self, keys: pl.DataFrame, what: str) -> None:
         missing = keys["outcome"].null_count()

@@ -97,8 +97,11 @@ def _memory_limited(memory_mb: int) -> None:
 
 
 def _memory_taken_mb() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (MEGABYTE if sys.platform == "darwin" else 1024)
+    if sys.platform == "darwin":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MEGABYTE
+    # Not ru_maxrss: on Linux a new program starts with the peak of the process that started it.
+    with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123 - read after every answer
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
 
 
 def _opened_judge() -> Judge:

@@ -16,8 +16,9 @@ import polars as pl
 import pyarrow as pa
 
 from prefkit.errors import RecipeError, SourceError, suggestion
-from prefkit.identity import Words, content_id, id_words, row_ids
-from prefkit.records import ID, PROMPTS, TASKS, FactTable
+from prefkit.hashing import row_hashes
+from prefkit.identity import id_words, row_ids
+from prefkit.records import PROMPTS, TASKS, FactTable
 from prefkit.sampling.protocol import Message
 from prefkit.sources.conversations import Refusal, conversation, plain_prompt, prompt_id
 from prefkit.sources.fields import absent_field, metadata_columns, metadata_field, text_field
@@ -172,8 +173,9 @@ def _first_refusal(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 def _identified(tasks: pl.DataFrame) -> pl.DataFrame:
     """The tasks with their `id`, and `imported` or `duplicate` as their outcome."""
-    values = [_value_words(tasks[column]) for column in ("answer", "source", "split", "metadata")]
-    ids = row_ids(id_words(tasks["prompt_id"].to_arrow()), *values)
+    said = tasks.select("answer", "source", "split", "metadata").to_arrow(compat_level=pl.CompatLevel.oldest())
+    strings = said.cast(pa.schema([(name, pa.string()) for name in said.column_names]))
+    ids = row_ids(id_words(tasks["prompt_id"].to_arrow()), row_hashes(strings, strings.column_names))
     first = pl.col("row").first().over("id")
     again = pl.col("row") != first
     return tasks.with_columns(id=pl.Series(ids, dtype=pl.Binary)).with_columns(
@@ -182,13 +184,6 @@ def _identified(tasks: pl.DataFrame) -> pl.DataFrame:
         .otherwise(pl.lit(ImportOutcome.IMPORTED.value)),
         detail=pl.when(again).then(pl.format("same as row {}", first)),
     )
-
-
-def _value_words(values: pl.Series) -> Words:
-    """The content id of every value as words, shape [rows, 2]; each distinct value is hashed once."""
-    encoded = values.to_arrow().dictionary_encode(null_encoding="encode")
-    ids = pa.array([content_id("value", value) for value in encoded.dictionary.to_pylist()], ID)
-    return id_words(ids)[encoded.indices.to_numpy()]
 
 
 def _as_facts(frame: pl.DataFrame, table: FactTable) -> pa.Table:

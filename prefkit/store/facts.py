@@ -39,6 +39,10 @@ class FactStore(Protocol):
         """The named columns of the rows with these ids, in no promised order, as of version `at`."""
         ...
 
+    def count(self, table: FactTable, at: int) -> int:
+        """How many rows a table has as of version `at`, superseded ones included. Reads no row."""
+        ...
+
     def heads(self) -> dict[str, int]:
         """The current version of every table; 0 for one that has no rows yet."""
         ...

@@ -89,6 +89,11 @@ class LanceFacts:
             [_frame(table.schema.empty_table().select(list(columns))), *(p.select(columns) for p in parts)]
         )
 
+    def count(self, table: FactTable, at: int) -> int:
+        """See FactStore."""
+        dataset = self._as_of(table.name, at)
+        return dataset.count_rows() if dataset else 0
+
     def heads(self) -> dict[str, int]:
         """See FactStore."""
         datasets = {name: self._dataset(name) for name in FACT_TABLES}

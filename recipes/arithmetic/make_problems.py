@@ -2,7 +2,8 @@
 
 Every question falls into one split by a hash of its text: `demo` (a tenth), `validation` (a tenth) or `train` (the
 rest). So a policy trained on `train` has not seen the questions of `problems.jsonl`, though it has seen most of their
-numbers in other words. Left out on purpose: division, negative results, decimals and numbers above three digits.
+numbers in other words. A solution draws its wording at random, so that a policy trained on them varies its own.
+Left out on purpose: division, negative results, decimals and numbers above three digits.
 
     python recipes/arithmetic/make_problems.py --count 400 --seed 1 > recipes/arithmetic/problems.jsonl
 """
@@ -65,6 +66,19 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
     ),
 }
 
+# The wording of a solution: an opening, a link before every equation but the first, and an ending.
+OPENINGS = (
+    "Let us work it out.", "Let us see.", "Step by step:", "Here is how:", "First, the numbers:",
+    "We can compute this.", "To solve this:", "Let me think.", "This is easy.", "Start here:", "I will do the math.",
+    "We know what to do.",
+)  # fmt: skip
+LINKS = ("Then", "Next,", "After that,", "Now", "And then", "From there,")
+ENDINGS = (
+    "The answer is {answer}.", "So the answer is {answer}.", "Hence the answer is {answer}.",
+    "Therefore the answer is {answer}.", "Thus the final answer is {answer}.", "We are done: the answer is {answer}.",
+    "That makes {answer}, so the answer is {answer}.", "This means that the answer is {answer}.",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -74,10 +88,12 @@ class Problem:
     steps: tuple[str, ...]
     answer: int
 
-    @property
-    def solution(self) -> str:
-        """What a good completion says."""
-        return f"{' '.join(f'{step}.' for step in self.steps)} The answer is {self.answer}."
+    def solution(self, random: Random) -> str:
+        """What a good completion says, in a wording drawn evenly."""
+        first, *others = self.steps
+        linked = [f"{random.choice(LINKS)} {step}." for step in others]
+        ending = random.choice(ENDINGS).format(answer=self.answer)
+        return " ".join([random.choice(OPENINGS), f"{first}.", *linked, ending])
 
     @property
     def split(self) -> Split:

@@ -1,6 +1,7 @@
 """Trains the small policy of this recipe from nothing: a Qwen3 of 0.9 million parameters that half knows arithmetic.
 
-It writes `17 + 25 = 42. The answer is 42.`, and sampled at temperature 1 it is right about half of the time: good
+It writes `Step by step: 17 + 25 = 42. So the answer is 42.`, each time in a wording of its own, because in training
+every solution draws its wording anew. Sampled at temperature 1 it is right about half of the time: good
 enough to be worth correcting, bad enough to need it. That is reached by stopping: every EVALUATE_EVERY steps the
 running average of the weights (exponential, AVERAGE) answers validation questions, and training ends when TARGET of the
 answers are right. Stopping on accuracy, and on averaged weights, is what makes a rerun on another machine give nearly
@@ -18,7 +19,9 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
+from itertools import islice
 from pathlib import Path
+from random import Random
 
 import torch
 from make_problems import Problem, distinct, problems
@@ -38,7 +41,7 @@ CHAT_TEMPLATE = (
 )
 VOCABULARY = 512
 CONTEXT = 256
-MAX_NEW_TOKENS = 48
+MAX_NEW_TOKENS = 64
 IGNORED = -100
 
 BATCH = 64
@@ -60,7 +63,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(options.seed)
     start = time.monotonic()
-    tokenizer = train_tokenizer([p for p, _ in zip(problems("train", options.seed), range(5000), strict=False)])
+    tokenizer = train_tokenizer(options.seed)
     model = train(tokenizer, options.seed, start)
     model.save_pretrained(options.out)
     tokenizer.save_pretrained(options.out)
@@ -69,8 +72,13 @@ def main() -> None:
     print(f"demo questions, temperature 1: {accuracy:.3f} right, {wrong} different wrong answers a question")
 
 
-def train_tokenizer(examples: Sequence[Problem]) -> PreTrainedTokenizerFast:
-    """Byte-level BPE in which every digit is a token of its own."""
+def train_tokenizer(seed: int) -> PreTrainedTokenizerFast:
+    """Byte-level BPE in which every digit is a token of its own, from 5000 training problems and their solutions.
+
+    It knows ASCII only and drops other characters, so that no sampled text can hold a broken one.
+    """
+    wording = Random(f"tokenizer/{seed}")
+    examples = islice(problems("train", seed), 5000)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -79,10 +87,10 @@ def train_tokenizer(examples: Sequence[Problem]) -> PreTrainedTokenizerFast:
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
         special_tokens=[PAD, END, SYSTEM, USER, ASSISTANT],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        initial_alphabet=sorted(c for c in pre_tokenizers.ByteLevel.alphabet() if c.isascii()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator((f"{p.question} {p.solution}" for p in examples), trainer)
+    tokenizer.train_from_iterator((f"{p.question} {p.solution(wording)}" for p in examples), trainer)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,
@@ -145,9 +153,9 @@ def train(tokenizer: PreTrainedTokenizerFast, seed: int, start: float) -> Qwen3F
 
 def batches(tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Tokens and targets, shape [BATCH, longest]; only the completion is a target."""
-    stream = problems("train", seed)
+    stream, wording = problems("train", seed), Random(f"wording/{seed}")
     while True:
-        rows = [_tokenized(tokenizer, next(stream)) for _ in range(BATCH)]
+        rows = [_tokenized(tokenizer, problem, wording) for problem in islice(stream, BATCH)]
         longest = max(len(prompt) + len(completion) for prompt, completion in rows)
         tokens = torch.full((BATCH, longest), tokenizer.pad_token_id)
         targets = torch.full((BATCH, longest), IGNORED)
@@ -159,9 +167,9 @@ def batches(tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[tuple[tor
         yield tokens, targets
 
 
-def _tokenized(tokenizer: PreTrainedTokenizerFast, problem: Problem) -> tuple[list[int], list[int]]:
+def _tokenized(tokenizer: PreTrainedTokenizerFast, problem: Problem, wording: Random) -> tuple[list[int], list[int]]:
     prompt = f"{USER}{problem.question}{END}{ASSISTANT}"
-    return tokenizer(prompt)["input_ids"], tokenizer(f"{problem.solution}{END}")["input_ids"]
+    return tokenizer(prompt)["input_ids"], tokenizer(f"{problem.solution(wording)}{END}")["input_ids"]
 
 
 def sampled_accuracy(
@@ -184,8 +192,8 @@ def sampled_accuracy(
 
 
 def final_number(sample: Sample) -> int | None:
-    """The number in a closing `The answer is N.`, or None."""
-    found = re.search(r"The answer is (\d+)\.$", sample.text)
+    """The number in a closing `answer is N.`, or None."""
+    found = re.search(r"answer is (\d+)\.$", sample.text)
     return int(found[1]) if found else None
 
 

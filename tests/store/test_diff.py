@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from prefkit.identity import Json
 from prefkit.records import ID
 from prefkit.store.diff import Change, RecipeChange, pairs_diff, recipe_changes, version_diff
-from prefkit.store.versions import Version, Versions, entries_json, write_rows
+from prefkit.store.manifest import Content
+from prefkit.store.versions import Version, Versions, write_rows
 
 PAIR_SCHEMA = {
     "pair_id": pl.Binary, "prompt_id": pl.Binary, "chosen_id": pl.Binary, "rejected_id": pl.Binary,
@@ -83,9 +84,9 @@ def published(
     draft = versions.draft()
     kind, own = ("pairs", "pair_id") if "pair_id" in rows.columns else ("subset", "completion_id")
     parts = {split: stored(rows.filter(split=split).drop("split")) for split in rows["split"].unique()}
-    files = entries_json({split: write_rows(draft / f"{split}.arrow", part, own) for split, part in parts.items()})
-    content: dict[str, Json] = {"kind": kind, "recipe": recipe or {}, "files": files}
-    return versions.publish(versions.next(name), draft, content, {}, {})
+    files = {split: write_rows(draft / f"{split}.arrow", part, own) for split, part in parts.items()}
+    content: Content = {"kind": kind, "recipe": recipe or {}, "files": files}  # type: ignore[typeddict-item]
+    return versions.publish(versions.next(name), draft, content, {}, {})  # type: ignore[typeddict-item]
 
 
 def ids(lines: pl.DataFrame, change: Change, column: str) -> list[bytes]:
