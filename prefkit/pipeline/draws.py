@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from prefkit.errors import LedgerError
 from prefkit.identity import content_id, id_words, row_ids
-from prefkit.pipeline.aligned import aligned
+from prefkit.pipeline.aligned import aligned, joined
 from prefkit.pipeline.progress import Progress
 from prefkit.records import COMPLETIONS
 from prefkit.sampling.protocol import Sample, SampleFailure, Sampler, SampleRequest
@@ -67,12 +67,12 @@ def known_draws(
     `superseded` and what the expressions over their columns give.
     """
     rows = facts.read(COMPLETIONS, [*_STATUS, "prompt_id", "sample_index", *_roots(columns)], block.where, at)
-    rows = rows.filter(pl.col("sample_index") < block.n)
-    # The plan is dense and in order, so a fact's place in it is arithmetic, not a join of all rows with all rows.
-    numbers = plan.gather_every(block.n).select("prompt_id").with_row_index("number")
-    rows = rows.join(numbers, on="prompt_id", how="inner", maintain_order="left")
-    places = rows["number"].to_numpy().astype(np.int64) * block.n + rows["sample_index"].to_numpy()
-    known = aligned(rows.select("batch_id", *_found(columns)), places, plan.height)
+    # The plan is dense and in order, so a fact's place in it is arithmetic.
+    taken, prompt = joined(rows["prompt_id"], plan.gather_every(block.n)["prompt_id"])
+    index = rows["sample_index"].to_numpy()[taken]
+    asked = index < block.n
+    places = (prompt * block.n + index)[asked]
+    known = aligned(rows.select("batch_id", *_found(columns)), taken[asked], places, plan.height)
     undrawn = known["completion_id"].is_null().arg_true()
     missing = plan[undrawn]
     ids = completion_ids(missing["prompt_id"].to_arrow(), block, missing["sample_index"].to_numpy())
