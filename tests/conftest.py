@@ -7,6 +7,7 @@ from hypothesis import settings
 
 # Read when huggingface_hub is first imported, so it is set before any test module is.
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"  # the models are tiny; on a busy machine two threads wait for each other
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads make every fork warn
 
 # No deadline: a slow machine is not a wrong answer.

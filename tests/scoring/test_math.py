@@ -96,7 +96,7 @@ def test_math_rationale_names_both_readings(scorer: MathScorer) -> None:
 
 def test_math_verdict_does_not_depend_on_the_memory_of_the_process_that_asks() -> None:
     held = bytearray(400_000_000)
-    held[:: 4096] = b"x" * len(held[:: 4096])  # resident, and more than what a worker is trusted up to
+    held[::4096] = b"x" * len(held[::4096])  # resident, and more than what a worker is trusted up to
     scorer = opened()
     assert outcomes(scorer, requests((r"it is \frac{1}{3}", r"\frac{3}{7}"))) == [0.0]
     scorer.close()
