@@ -1,5 +1,6 @@
 """`prefkit build`."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -58,6 +59,10 @@ def build(
     _show_built(done, json)
 
 
+_DIGEST = re.compile(r"([0-9a-f]{12})[0-9a-f]{20}")
+"""The digest in a policy id, of which 12 digits are enough to read."""
+
+
 def _require_kinds(retry: Sequence[str]) -> None:
     known = sorted({*map(str, SampleFailureKind), *map(str, ScoreFailureKind)})
     for kind in retry:
@@ -96,7 +101,7 @@ def _show_plan(plan: DryRun, json: bool) -> None:
         say_json(plan.to_json())
         return
     say(f"{plan.name}: {counted(plan.prompts, 'prompt')} from {plan.source}; nothing was written")
-    rows = [("draw", d.what, d.planned, d.have, d.to_do) for d in plan.draws]
+    rows = [("draw", _DIGEST.sub(r"\1", d.what), d.planned, d.have, d.to_do) for d in plan.draws]
     bound = plan.labels_are_upper_bound
     rows += [("label", x.what, _most(x.planned, bound), x.have, _most(x.to_do, bound)) for x in plan.labels]
     say_all([table(["", "by", "planned", "have", "to do"], rows, right=["planned", "have", "to do"])])

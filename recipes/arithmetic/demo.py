@@ -27,7 +27,9 @@ def prefkit(*arguments: str) -> None:
     """Runs a prefkit command in the demo's folder, and ends the demo when it fails."""
     print(f"$ prefkit {' '.join(arguments)}", flush=True)
     command = [sys.executable, "-m", "prefkit", *arguments]
-    environment = {k: v for k, v in os.environ.items() if k != "PREFKIT_WORKSPACE"} | {"HF_HUB_OFFLINE": "1"}
+    environment = {k: v for k, v in os.environ.items() if k != "PREFKIT_WORKSPACE"}
+    # A model this small gains nothing from a second thread, and on a busy machine the two wait for each other.
+    environment |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     if code := subprocess.run(command, cwd=FOLDER, env=environment, check=False).returncode:
         sys.exit(code)
 

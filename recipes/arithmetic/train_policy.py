@@ -45,6 +45,7 @@ MAX_NEW_TOKENS = 64
 IGNORED = -100
 
 BATCH = 64
+OTHERS = 0.5
 LEARNING_RATE = 3e-3
 WARM_UP = 50
 MOST_STEPS = 4000
@@ -151,9 +152,17 @@ def train(tokenizer: PreTrainedTokenizerFast, seed: int, start: float) -> Qwen3F
     return averaged.eval()
 
 
+def practice(seed: int) -> Iterator[Problem]:
+    """Training problems, of which those without a subtraction, which are learnt first, are drawn OTHERS as often."""
+    random = Random(f"practice/{seed}")
+    for problem in problems("train", seed):
+        if random.random() < OTHERS or any("-" in step for step in problem.steps):
+            yield problem
+
+
 def batches(tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Tokens and targets, shape [BATCH, longest]; only the completion is a target."""
-    stream, wording = problems("train", seed), Random(f"wording/{seed}")
+    stream, wording = practice(seed), Random(f"wording/{seed}")
     while True:
         rows = [_tokenized(tokenizer, problem, wording) for problem in islice(stream, BATCH)]
         longest = max(len(prompt) + len(completion) for prompt, completion in rows)

@@ -65,7 +65,8 @@ def test_demo_policy_is_right_some_of_the_time_and_gives_pairs(demo: Path) -> No
 
 def correct_share(folder: Path) -> float:
     """The share of all draws whose last number is the gold answer."""
-    answers = {json.loads(line)["question"]: json.loads(line)["answer"] for line in (folder / "problems.jsonl").open()}
+    problems = [json.loads(line) for line in (folder / "problems.jsonl").read_text().splitlines()]
+    answers = {problem["question"]: problem["answer"] for problem in problems}
     workspace = Workspace.open(folder)
     prompts = dict(workspace.facts.read(PROMPTS, ["id", "messages"]).iter_rows())
     rows = texts(folder)
