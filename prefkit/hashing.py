@@ -13,6 +13,8 @@ from xxhash import xxh3_64_intdigest
 from prefkit.identity import ID_BYTES, Words, id_words, mix64
 
 _NULL = np.uint64(0x9E3779B97F4A7C15)
+_SAMPLE = 256
+"""Rows looked at to see whether a text column repeats itself (roles, names): then each text is hashed once."""
 _ODD = np.uint64(0xD6E8FEB86659FD93)
 
 
@@ -49,7 +51,8 @@ def _hashed_values(array: pa.Array) -> Words:
         words = id_words(array.fill_null(bytes(ID_BYTES)))
         return mix64(words[:, 0] * _ODD + words[:, 1])
     if pa.types.is_string(array.type) or pa.types.is_binary(array.type):
-        return _hashed_bytes(array)
+        repeats = len(array) > _SAMPLE and len(array[:_SAMPLE].unique()) < _SAMPLE // 8
+        return hashed(array.dictionary_encode()) if repeats else _hashed_bytes(array)
     if pa.types.is_floating(array.type):
         bits = array.cast(pa.float64()).fill_null(0.0).to_numpy(zero_copy_only=False).view(np.uint64)
         return mix64(bits + np.uint64(1))

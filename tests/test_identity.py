@@ -152,3 +152,9 @@ GOLDEN = {
     "sampler": 8488529902082569475,
     "scorer": 6856816269761003606,
 }
+
+
+def test_row_hashes_of_a_repetitive_column_are_those_of_its_rows_alone() -> None:
+    roles = pa.table({"role": pa.array(["user", "assistant", None] * 200)})
+    whole = row_hashes(roles, ["role"])
+    assert [row_hashes(roles.slice(i, 1), ["role"])[0] for i in range(6)] == whole[:6].tolist()

@@ -16,7 +16,7 @@ from prefkit.identity import Json
 from prefkit.pipeline.completions import DRAW_COLUMNS, candidates_of, cleaned
 from prefkit.pipeline.draws import known_draws, planned_draws, to_do
 from prefkit.pipeline.importing import require_import, source_tasks
-from prefkit.pipeline.labels import known_labels, planned_labels
+from prefkit.pipeline.labels import known_labels, planned_labels, score_rows
 from prefkit.pipeline.prompts import numbered, prompt_stage
 from prefkit.pipeline.recipe import Recipe
 from prefkit.pipeline.resolve import Resolved, resolved
@@ -99,8 +99,9 @@ def _labels(
     retry: Collection[str],
 ) -> tuple[Work, ...]:
     work: list[Work] = []
+    rows = score_rows(facts, target.labellers, at)
     for labeller in target.labellers:
-        keys = known_labels(facts, planned_labels(candidates, tasks, labeller), labeller, at)
+        keys = known_labels(rows, planned_labels(candidates, tasks, labeller), labeller)
         left = to_do(keys, retry).height
         to_come = undrawn * len(labeller.aspects) * labeller.repeats
         work.append(Work(", ".join(labeller.aspects), keys.height + to_come, keys.height - left, left + to_come))

@@ -62,16 +62,20 @@ def planned_labels(candidates: pl.DataFrame, tasks: pl.DataFrame, labeller: Labe
     return keys.join(calls, how="cross")
 
 
-def known_labels(facts: FactStore, plan: pl.DataFrame, labeller: Labeller, at: int) -> pl.DataFrame:
-    """The plan with what the facts know of each key.
+def score_rows(facts: FactStore, labellers: Sequence[Labeller], at: int) -> pl.DataFrame:
+    """The score rows of several labellers, read in one pass."""
+    columns = ["batch_id", "completion_id", "scorer_id", "aspect", "repeat", "input_id", *_STATUS]
+    return facts.read(SCORES, columns, {"scorer_id": [x.scorer_id for x in labellers]}, at)
+
+
+def known_labels(rows: pl.DataFrame, plan: pl.DataFrame, labeller: Labeller) -> pl.DataFrame:
+    """The plan with what the score rows know of each key.
 
     `outcome` (null: not labelled yet), `score`, `attempt`, `transient`, `superseded`.
     """
     calls = len(labeller.aspects) * labeller.repeats
     wanted = plan.gather_every(calls)
-    where = {"scorer_id": labeller.scorer_id, "aspect": labeller.aspects}
-    columns = ["batch_id", "completion_id", "aspect", "repeat", "input_id", *_STATUS]
-    rows = facts.read(SCORES, columns, where, at)
+    rows = rows.filter(pl.col("scorer_id") == labeller.scorer_id, pl.col("aspect").is_in(labeller.aspects))
     taken, candidate = joined(rows["completion_id"], wanted["completion_id"])
     repeat = rows["repeat"].to_numpy()[taken]
     same_input = rows["input_id"].to_numpy()[taken] == wanted["input_id"].to_numpy()[candidate]
@@ -82,11 +86,14 @@ def known_labels(facts: FactStore, plan: pl.DataFrame, labeller: Labeller, at: i
     return pl.concat([plan, known], how="horizontal").with_row_index("place")
 
 
-def labelled_now(facts: FactStore, done: pl.DataFrame, labeller: Labeller, at: int) -> pl.DataFrame:
-    """What the facts know now of keys that were just labelled, a row per key in their order."""
-    ids = label_ids(done, labeller).to_frame()
-    rows = settled(facts.gather(SCORES, ["id", "batch_id", *_STATUS], ids["id"], at))
-    return ids.join(rows.select("id", *_found(), "superseded"), on="id", how="left", maintain_order="left").drop("id")
+def labelled_now(
+    facts: FactStore, done: Sequence[pl.DataFrame], labellers: Sequence[Labeller], at: int
+) -> list[pl.DataFrame]:
+    """What the facts know now of the keys that each labeller just labelled, a row per key in their order."""
+    ids = [label_ids(keys, labeller) for keys, labeller in zip(done, labellers, strict=True)]
+    rows = settled(facts.gather(SCORES, ["id", "batch_id", *_STATUS], pl.concat(ids), at))
+    found = rows.select("id", *_found(), "superseded")
+    return [i.to_frame().join(found, on="id", how="left", maintain_order="left").drop("id") for i in ids]
 
 
 def label_ids(keys: pl.DataFrame, labeller: Labeller) -> pl.Series:

@@ -19,7 +19,7 @@ from prefkit.pipeline.aligned import patched
 from prefkit.pipeline.completions import DRAW_COLUMNS, candidates_of, cleaned
 from prefkit.pipeline.draws import SAMPLED, Block, drawn_now, known_draws, planned_draws
 from prefkit.pipeline.importing import Import, source_tasks
-from prefkit.pipeline.labels import SCORED, Labeller, known_labels, label_ids, labelled_now, planned_labels
+from prefkit.pipeline.labels import SCORED, Labeller, known_labels, label_ids, labelled_now, planned_labels, score_rows
 from prefkit.pipeline.outcomes import Dropped
 from prefkit.pipeline.prompts import KEPT, numbered, prompt_stage
 from prefkit.pipeline.resolve import Resolved
@@ -135,8 +135,7 @@ class Stages:
         if self.maker:
             done = [self.maker.label(x, k, tasks, candidates) for x, k in zip(labellers, labels, strict=True)]
             if self._pinned_few(SCORES, done):
-                at = self.pins[SCORES.name]
-                now = [labelled_now(self.facts, d, x, at) for d, x in zip(done, labellers, strict=True)]
+                now = labelled_now(self.facts, done, labellers, self.pins[SCORES.name])
                 labels = [patched(k, d["place"], n) for k, d, n in zip(labels, done, now, strict=True)]
             else:
                 labels = self._labels(plans)
@@ -210,8 +209,8 @@ class Stages:
         ]
 
     def _labels(self, plans: Sequence[pl.DataFrame]) -> list[pl.DataFrame]:
-        at = self.pins[SCORES.name]
-        return [known_labels(self.facts, plan, x, at) for plan, x in zip(plans, self.recipe.labellers, strict=True)]
+        rows = score_rows(self.facts, self.recipe.labellers, self.pins[SCORES.name])
+        return [known_labels(rows, plan, x) for plan, x in zip(plans, self.recipe.labellers, strict=True)]
 
     def _pinned_few(self, table: FactTable, done: Sequence[pl.DataFrame]) -> bool:
         """Pins the table as it is after these keys were computed. True when they are few and nobody else wrote.

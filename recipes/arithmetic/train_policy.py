@@ -1,13 +1,14 @@
 """Trains the small policy of this recipe from nothing: a Qwen3 of 0.9 million parameters that half knows arithmetic.
 
 It writes `Step by step: 17 + 25 = 42. So the answer is 42.`, each time in a wording of its own, because in training
-every solution draws its wording anew. Sampled at temperature 1 it is right about half of the time: good
-enough to be worth correcting, bad enough to need it. That is reached by stopping: every EVALUATE_EVERY steps the
-running average of the weights (exponential, AVERAGE) answers validation questions, and training ends when TARGET of the
-answers are right. Stopping on accuracy, and on averaged weights, is what makes a rerun on another machine give nearly
-the same policy. It runs in one thread: with the same libraries on the same kind of processor it gives the same policy,
-and a busy machine slows it down less. Seed 0 stops after 775 steps, 8 minutes on a busy machine, and gets 52 % of
-the demo answers right; a second run gave the same bytes.
+every solution draws its wording anew: of 3,200 sampled texts, 1 in 100 repeats another answer to the same prompt. At
+temperature 1 it is right about half of the time: good enough to be worth correcting, bad enough to need it. That is
+reached by stopping: every EVALUATE_EVERY steps the running average of the weights (exponential, AVERAGE) answers
+validation questions, and training ends when TARGET of the answers are right. Subtraction is learnt last, so it is
+practised more (OTHERS): else most sums would be right and most differences wrong in all of their samples. Stopping on
+accuracy, and on averaged weights, is what makes a rerun on another machine give nearly the same policy. It runs in one
+thread, which a busy machine slows down less. Seed 0 stops after 775 steps, 10 minutes on a busy machine, and gets 51 %
+of the demo answers right; of 400 prompts, about 275 get right and wrong ones in 8 samples.
 
 Left out: packing, mixed precision, weight decay, a schedule beyond warm-up, loss on the question.
 
@@ -45,7 +46,7 @@ MAX_NEW_TOKENS = 64
 IGNORED = -100
 
 BATCH = 64
-OTHERS = 0.5
+OTHERS = 0.5  # how often a training problem without a subtraction is kept
 LEARNING_RATE = 3e-3
 WARM_UP = 50
 MOST_STEPS = 4000
@@ -153,7 +154,7 @@ def train(tokenizer: PreTrainedTokenizerFast, seed: int, start: float) -> Qwen3F
 
 
 def practice(seed: int) -> Iterator[Problem]:
-    """Training problems, of which those without a subtraction, which are learnt first, are drawn OTHERS as often."""
+    """Training problems: all with a subtraction, which is learnt last, and a share OTHERS of the rest."""
     random = Random(f"practice/{seed}")
     for problem in problems("train", seed):
         if random.random() < OTHERS or any("-" in step for step in problem.steps):
