@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -303,11 +304,13 @@ def main() -> None:
     try:
         if not options.skip_selection:
             rows = options.prompts * N
-            report["selection"] = selection.benchmark(rows, options.repeats, selection.contests(rows))
+            cells = selection.benchmark(rows, options.repeats, selection.contests(rows))
+            report["selection"] = {kind: {e: asdict(c) for e, c in row.items()} for kind, row in cells.items()}
         started = time.perf_counter()
         fill(_made(scratch / "big"), options.prompts)
         report["filling_s"] = time.perf_counter() - started
         report["builds"] = builds(scratch / "big", options.repeats)
+        print(json.dumps(report["builds"], indent=1), flush=True)
         report["random_reads"] = random_reads(scratch / "big", options.repeats)
         report["commits"] = commits(scratch / "commits", options.commits)
     finally:

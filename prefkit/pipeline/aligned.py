@@ -22,17 +22,21 @@ def aligned(rows: pl.DataFrame, taken: Rows, places: Rows, size: int) -> pl.Data
     `taken` are positions in `rows`, `places` where each of them belongs. Drops `batch_id` and adds `superseded`, how
     many rows each row stands for.
     """
-    counts = np.bincount(places, minlength=size)
-    if len(places) and counts.max() > 1:
-        contenders = rows[taken].with_columns(taken=taken, place=places)
-        counted = by_precedence(contenders).unique("place", keep="first", maintain_order=True)
-        taken, places = counted["taken"].to_numpy(), counted["place"].to_numpy()
     index = np.full(size, -1, np.int64)
     index[places] = taken
+    if np.count_nonzero(index >= 0) == len(places):
+        return _gathered(rows, index).with_columns(superseded=pl.lit(0, pl.Int64))
+    contenders = rows[taken].with_columns(taken=taken, place=places)
+    counted = by_precedence(contenders).unique("place", keep="first", maintain_order=True)
+    index[counted["place"].to_numpy()] = counted["taken"].to_numpy()
+    superseded = np.maximum(np.bincount(places, minlength=size) - 1, 0)
+    return _gathered(rows, index).with_columns(superseded=pl.Series(superseded))
+
+
+def _gathered(rows: pl.DataFrame, index: Rows) -> pl.DataFrame:
     where = pl.Series(index)
-    where = where if (index >= 0).all() else where.set(where < 0, None)
-    superseded = pl.Series("superseded", np.maximum(counts - 1, 0))
-    return rows.drop("batch_id").select(pl.all().gather(where)).with_columns(superseded)
+    where = where if index.min(initial=0) >= 0 else where.set(where < 0, None)
+    return rows.drop("batch_id").select(pl.all().gather(where))
 
 
 def joined(rows: pl.Series, known: pl.Series) -> tuple[Rows, Rows]:

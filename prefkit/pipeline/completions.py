@@ -12,8 +12,8 @@ DRAW_COLUMNS = (pl.col("completion").list.last().struct.field("content").alias("
 
 
 def cleaned(draws: pl.DataFrame, hygiene: HygieneConfig) -> pl.DataFrame:
-    """The sampled completions, sorted by prompt, block and index, with a hygiene `outcome`."""
-    sampled = draws.filter(pl.col("outcome") == SAMPLED).sort("prompt", "block", "sample_index")
+    """The sampled completions with a hygiene `outcome`; `draws` are sorted by prompt, block and index."""
+    sampled = draws.filter(pl.col("outcome") == SAMPLED)
     defects = completion_outcomes(sampled.select("prompt", "text", "finish_reason"), hygiene)
     return sampled.with_columns(outcome=defects.cast(pl.String).fill_null(KEPT))
 

@@ -84,7 +84,7 @@ def dry_run_of(recipe: Recipe, workspace: Workspace, folder: Path, retry: Collec
         keys.join(left.select("completion_id"), on="completion_id", how="anti")
         for keys, left in zip(draws, missing, strict=True)
     ]
-    candidates = candidates_of(cleaned(pl.concat(kept), recipe.hygiene))
+    candidates = candidates_of(cleaned(pl.concat(kept).sort("prompt", "block", "sample_index"), recipe.hygiene))
     labels = _labels(target, facts, tasks, candidates, sum(w.to_do for w in work), at[SCORES.name], retry)
     return DryRun(recipe.name, target.source, tasks.height, work, labels)
 

@@ -111,7 +111,7 @@ class Stages:
                 draws = [patched(k, d["place"], n) for k, d, n in zip(draws, done, now, strict=True)]
             else:
                 draws = self._draws(plans)
-        together = pl.concat(draws)
+        together = draws[0] if len(draws) == 1 else pl.concat(draws).sort("prompt", "block", "sample_index")
         self._settle(together, "draws")
         planned = self.ledger.kept("prompt hygiene") * sum(b.n for b in blocks)
         self.ledger.add("sample", "draw", planned, together["outcome"], [SAMPLED])
