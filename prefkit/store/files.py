@@ -128,3 +128,13 @@ def lock(path: Path, *, shared: bool, busy: str) -> Generator[None]:
             file.write(f"process {os.getpid()}")
             file.flush()
         yield
+
+
+@contextmanager
+def turn(path: Path) -> Generator[None]:
+    """Waits until no other process is inside a block with the same path, and keeps others out while the block runs."""
+    with disk_trouble(path):
+        file = path.open("a")
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

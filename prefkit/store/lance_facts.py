@@ -23,7 +23,7 @@ from prefkit.records import FACT_TABLES, FactTable
 from prefkit.store.batch_ids import new_batch_id
 from prefkit.store.data_files import DataFiles
 from prefkit.store.facts import Value, Where
-from prefkit.store.files import disk_trouble, fsync_file, fsync_folder
+from prefkit.store.files import disk_trouble, fsync_file, fsync_folder, turn
 
 FORMAT = "2.2"
 TIERS = (4_096, 131_072)
@@ -207,7 +207,7 @@ class LanceFacts:
     def _dataset(self, name: str) -> lance.LanceDataset | None:
         known = self._open.get(name)
         if known is None:
-            if not (self.path(name) / "_versions").is_dir():
+            if not self._manifests(name):
                 return None
             known = self._open[name] = self._opened(name)
         elif known.version != known.latest_version:
@@ -216,7 +216,7 @@ class LanceFacts:
 
     def _opened(self, name: str) -> lance.LanceDataset:
         """The table at its newest readable version; unreadable newer manifests are moved to quarantine."""
-        manifests = sorted((self.path(name) / "_versions").glob("*.manifest"))  # names count down: newest first
+        manifests = self._manifests(name)
         for index, manifest in enumerate(manifests):
             try:
                 dataset = lance.dataset(str(self.path(name)))
@@ -232,6 +232,10 @@ class LanceFacts:
                 return dataset
         raise DamageError(f"table {name} in {self.path(name)} has no manifest: restore the folder from a copy")
 
+    def _manifests(self, name: str) -> list[Path]:
+        """A table's manifests, newest first: their names count down. A table exists from its first manifest on."""
+        return sorted((self.path(name) / "_versions").glob("*.manifest"))
+
     def _set_aside(self, name: str, manifest: Path) -> None:
         self._quarantine.mkdir(parents=True, exist_ok=True)
         manifest.rename(self._quarantine / f"{name}-{manifest.name}")
@@ -241,7 +245,10 @@ class LanceFacts:
 
     def _created(self, table: FactTable) -> lance.LanceDataset:
         path = self.path(table.name)
-        with suppress(OSError):  # another writer was first
+        # One at a time: of two that create at once, Lance lets the second overwrite what the first has committed since.
+        with turn(self._folder / "create.lock"):
+            if self._manifests(table.name):
+                return self._opened(table.name)
             dataset = lance.write_dataset(
                 table.schema.empty_table(), str(path), mode="create", data_storage_version=FORMAT
             )
@@ -249,7 +256,7 @@ class LanceFacts:
             (path / "data").mkdir(exist_ok=True)
             for folder in (path / "data", path, self._folder):
                 fsync_folder(folder)
-        return self._opened(table.name)
+        return dataset
 
     def _committed(self, name: str, before: int, dataset: lance.LanceDataset) -> None:
         manifests = self.path(name) / "_versions"

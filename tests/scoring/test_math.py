@@ -195,9 +195,11 @@ list(scorer.score(requests((TOWER, "1"))))
 def test_math_workers_end_when_their_parent_is_killed() -> None:
     parent = subprocess.Popen([sys.executable, "-c", PARENT], cwd=Path(__file__).parents[2])
     workers = wait_for_workers(parent.pid, 2)
+    assert all(running(worker) for worker in workers)
     parent.kill()
     parent.wait()
     wait_until(lambda: not any(running(worker) for worker in workers))
+    assert not any(running(worker) for worker in workers)
 
 
 def wait_for_workers(parent: int, count: int) -> list[int]:

@@ -1,10 +1,11 @@
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import polars as pl
 
-from prefkit.records import SCORES
+from prefkit.records import PROMPTS, SCORES
 from prefkit.store.facts import settled
 from tests.store.builders import facts_in
 
@@ -12,8 +13,9 @@ ROUNDS = 100
 
 WRITER = """
 import sys
+import time
 from pathlib import Path
-from prefkit.records import SCORES
+from prefkit.records import PROMPTS, SCORES
 from tests.store.builders import facts_in, row_id, unstamped
 
 folder, writer, rounds = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
@@ -45,3 +47,34 @@ def test_two_writers_at_once_lose_nothing_and_agree_on_equal_keys(tmp_path: Path
     kept = counted.join(first, on=["id", "batch_id"], how="inner")
     assert kept.height == ROUNDS
     assert settled(rows.reverse()).sort("id").equals(counted.sort("id"))
+
+
+CREATOR = """
+import sys, time
+from pathlib import Path
+from prefkit.records import PROMPTS
+from tests.store.builders import facts_in, prompt_table
+
+folders, writer, start = sys.argv[3:], int(sys.argv[1]), float(sys.argv[2])
+for number, folder in enumerate(folders):
+    facts = facts_in(Path(folder))
+    while time.time() < start + number * 0.15:
+        pass
+    for row in range(2):
+        facts.append(PROMPTS, prompt_table([10 * writer + row]))
+"""
+
+
+def test_three_writers_that_create_a_table_at_once_lose_nothing(tmp_path: Path) -> None:
+    folders = [tmp_path / str(n) for n in range(20)]
+    for folder in folders:
+        (folder / "facts").mkdir(parents=True)
+    start = str(time.time() + 2)
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", CREATOR, str(n), start, *map(str, folders)], cwd=Path(__file__).parents[2]
+        )
+        for n in range(3)
+    ]
+    assert [w.wait() for w in writers] == [0, 0, 0]
+    assert [facts_in(folder).read(PROMPTS, ["id"]).height for folder in folders] == [6] * 20
