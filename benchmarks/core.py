@@ -31,12 +31,14 @@ import pyarrow as pa
 import selection
 
 from prefkit.pipeline.build import Built, build
-from prefkit.pipeline.draws import completion_ids
-from prefkit.pipeline.importing import import_prompts, source_tasks
-from prefkit.pipeline.labels import input_ids, score_ids
+from prefkit.pipeline.draws import draw_ids
+from prefkit.pipeline.importing import import_prompts
+from prefkit.pipeline.imports import feeding, source_tasks
+from prefkit.pipeline.labels import input_ids
 from prefkit.pipeline.recipe import Recipe
 from prefkit.pipeline.resolve import Resolved, resolved
 from prefkit.records import COMPLETIONS, SCORES, FactTable
+from prefkit.row_keys import score_ids
 from prefkit.store.files import tree_bytes
 from prefkit.store.gc import collect
 from prefkit.store.lance_facts import STAMPS, LanceFacts
@@ -78,15 +80,17 @@ def fill(folder: Path, prompts: int) -> None:
     write_problems(folder, prompts)
     workspace = Workspace.create(folder)
     target = resolved(Recipe.model_validate(recipe()), folder)
-    imported = import_prompts(workspace.facts, folder / "problems.jsonl", {}, target.source)
-    tasks = source_tasks(workspace.facts, imported.id, workspace.facts.heads()).with_row_index("prompt")
+    import_prompts(workspace.facts, folder / "problems.jsonl", {}, target.source)
+    tasks = source_tasks(
+        workspace.facts, feeding(workspace.facts, target.source), workspace.facts.heads()
+    ).with_row_index("prompt")
     keys = tasks.select("prompt", "prompt_id").join(
         pl.DataFrame({"sample_index": np.arange(N, dtype=np.int32)}), how="cross"
     )
-    ids = completion_ids(keys["prompt_id"].to_arrow(), target.blocks[0], keys["sample_index"].to_numpy())
+    ids = draw_ids(keys["prompt_id"].to_arrow(), target.blocks[0], keys["sample_index"].to_numpy())
     _bulk(workspace.facts, COMPLETIONS, _completions(keys, ids, target))
     for number in range(len(ASPECTS)):
-        inputs = tasks.select("prompt", input_ids(tasks, target.labellers[number]))
+        inputs = tasks.select("prompt", input_ids(tasks, target.labellers[number].reads))
         _bulk(
             workspace.facts,
             SCORES,

@@ -6,6 +6,7 @@
     ├── WorkspaceError     (RuntimeError)   the workspace is missing, newer, busy, read-only or full
     ├── NotFoundError      (LookupError)    a version, tag, row or outcome that does not exist
     ├── MissingExtraError  (ImportError)    an optional dependency is not installed
+    ├── EndpointError      (ConnectionError) a judge's endpoint is unreachable, refuses the key or is no chat endpoint
     ├── NotBuiltError      (RuntimeError)   the recipe asks for a stage this release does not have
     ├── LedgerError        (RuntimeError)   the accounts do not add up: the build is refused
     └── DamageError        (RuntimeError)   stored bytes are not the bytes that were written
@@ -42,6 +43,10 @@ class NotFoundError(PrefkitError, LookupError):
 
 class MissingExtraError(PrefkitError, ImportError):
     """An optional dependency that the requested work needs is not installed."""
+
+
+class EndpointError(PrefkitError, ConnectionError):
+    """An endpoint that cannot be used: unreachable, another key or model expected, or no chat endpoint at all."""
 
 
 class NotBuiltError(PrefkitError, RuntimeError):

@@ -54,6 +54,9 @@ TASKS = FactTable(
 )
 """What a build reads. A corrected gold answer is a new task of the same prompt."""
 
+IMPORTED_POLICY = "imported:"
+"""What the policy id of an imported completion begins with; the model's name follows."""
+
 COMPLETIONS = FactTable(
     "completions",
     ("prompt_id", "policy_id", "policy_version", "sampler_id", "sample_index"),
@@ -61,10 +64,10 @@ COMPLETIONS = FactTable(
         [
             ("id", ID),
             ("prompt_id", ID),
-            ("policy_id", pa.string()),  # imported: "imported:" and the model's name
+            ("policy_id", pa.string()),  # imported: IMPORTED_POLICY and the model's name
             ("policy_version", pa.int64()),  # the optimizer step whose weights these are; 0 for a fixed policy
             ("sampler_id", CONFIG),  # imported: hash of the completion's content
-            ("sample_index", pa.int32()),  # imported: which occurrence of that content
+            ("sample_index", pa.int32()),  # imported: which of the samples of that content
             ("completion", MESSAGES),
             ("token_ids", pa.list_(pa.int32())),
             ("sampling_logprobs", pa.list_(pa.float32())),  # per token, after temperature, top-p and top-k
@@ -83,10 +86,10 @@ SCORES = FactTable(
         [
             ("id", ID),
             ("completion_id", ID),
-            ("scorer_id", CONFIG),
+            ("scorer_id", CONFIG),  # imported: of the annotator's or judge's name
             ("aspect", pa.string()),
             ("repeat", pa.int32()),
-            ("input_id", CONFIG),  # hash of what the scorer read besides the completion
+            ("input_id", CONFIG),  # hash of what the scorer read besides the completion; imported: of what was said
             ("score", pa.float64()),
             ("rationale", pa.string()),
             ("raw", pa.string()),
@@ -96,6 +99,9 @@ SCORES = FactTable(
         ]
     ),
 )
+"""An imported score is of the text that its scorer saw. Its `raw` is the cell as the file has it; what was said is part
+of its key, so a corrected rating is a new fact, and the newest import says which of them its source holds.
+"""
 
 COMPARISONS = FactTable(
     "comparisons",
@@ -119,6 +125,9 @@ COMPARISONS = FactTable(
         ]
     ),
 )
+"""An imported comparison is stored like any other, with the smaller id first: preference and order are turned with it.
+What holds of imported scores holds of comparisons.
+"""
 
 LOGPS = FactTable(
     "logps",
@@ -155,6 +164,18 @@ CONFIGS = FactTable(
 )
 """What the small integers in other tables stand for."""
 
+_PROMPT_KEYS = pa.list_(pa.struct([("key", pa.string()), ("prompt_id", ID)]))
+_DROPPED = pa.list_(
+    pa.struct(
+        [
+            ("table", pa.string()),  # the file
+            ("what", pa.string()),  # prompts, completions, scores or comparisons
+            ("row", pa.int64()),
+            ("outcome", pa.string()),
+            ("detail", pa.string()),
+        ]
+    )
+)
 IMPORTS = FactTable(
     "imports",
     ("id",),
@@ -162,15 +183,21 @@ IMPORTS = FactTable(
         [
             ("id", ID),  # the import's own batch id: a later import of a source replaces its content
             ("source", pa.string()),
-            ("fingerprint", pa.string()),  # of the file's bytes and the mapping
+            ("prompts_source", pa.string()),  # the source whose prompts it is about: its own name, or another's
+            ("fingerprint", pa.string()),  # of the files' bytes and the mapping
             ("origin", pa.string()),
             ("task_ids", pa.list_(ID)),
-            ("outcomes", pa.string()),  # JSON: counts by outcome
-            ("dropped", pa.list_(pa.struct([("row", pa.int64()), ("outcome", pa.string()), ("detail", pa.string())]))),
+            ("prompt_keys", _PROMPT_KEYS),  # what the files call the prompts
+            ("completion_ids", pa.list_(ID)),
+            ("completion_keys", pa.list_(pa.string())),  # what the files call each of them within its prompt
+            ("score_ids", pa.list_(ID)),
+            ("comparison_ids", pa.list_(ID)),
+            ("outcomes", pa.string()),  # JSON: for each kind of record, counts by outcome
+            ("dropped", _DROPPED),
             *_STAMP,
         ]
     ),
 )
-"""Which tasks a source holds, and what became of every row of the file it came from."""
+"""What a source holds, and what became of every record of the files it came from."""
 
 FACT_TABLES = {t.name: t for t in (PROMPTS, TASKS, COMPLETIONS, SCORES, COMPARISONS, LOGPS, CONFIGS, IMPORTS)}

@@ -1,32 +1,37 @@
 """`prefkit import`."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import polars as pl
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from prefkit.cli.console import counted, say, say_all, say_json, table
+from prefkit.cli.console import counted, say, say_json
+from prefkit.cli.import_preview import listed, show_preview
 from prefkit.cli.options import AsJson, WorkspacePath, opened
-from prefkit.cli.texts import conversation_text, one_row
-from prefkit.errors import NotBuiltError, RecipeError, suggestion
-from prefkit.pipeline.importing import Import, import_prompts
-from prefkit.sources.files import read_rows
-from prefkit.sources.prompts import FIELDS, PromptImport, prompt_tasks
+from prefkit.errors import RecipeError
+from prefkit.pipeline.importing import Imported, Job, file_job, previewed, run, tables_job
+from prefkit.pipeline.resolve import stem
+from prefkit.sources.adapters import ADAPTERS
+from prefkit.sources.config import NAME, ImportConfig, TableConfig
+from prefkit.sources.import_file import load_import
+from prefkit.sources.presets import KINDS
 
-KINDS = ("prompts",)
-LATER = ("completions", "preferences", "scores")
+YAML = (".yaml", ".yml")
 
 
 def import_file(
     file: Path,
     /,
     *,
-    as_: Annotated[str, Parameter(name="--as")],
+    as_: Annotated[str | None, Parameter(name="--as")] = None,
+    adapter: str | None = None,
     name: str | None = None,
     map_: Annotated[list[str] | None, Parameter(name="--map")] = None,
+    key: str | None = None,
+    prompts_from: str | None = None,
     preview: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     json: AsJson = False,
     workspace: WorkspacePath = None,
@@ -36,84 +41,98 @@ def import_file(
     Parameters
     ----------
     file
-        A JSONL, JSON, CSV, TSV or Parquet file, also compressed (.gz, .zst).
+        A JSONL, JSON, CSV, TSV or Parquet file, also compressed (.gz, .zst), or an import.yaml that names several.
     as_
-        What the rows are: prompts.
+        What the rows are: prompts, completions, scores, comparisons or preferences (chosen and rejected).
+    adapter
+        What the rows are, by the name of a known shape.
     name
         Name of the source. By default the file's name without its endings.
     map_
-        Our column and yours, as in prompt=question (prompt, answer, split, metadata). May be repeated.
+        Our column and yours, as in prompt=question. May be repeated.
+    key
+        The column with the key that rows call their prompt by. Short for `--map key=COLUMN`.
+    prompts_from
+        An earlier import whose prompts and completions the rows name.
     preview
-        Show this many rows as they would be imported, and import nothing.
+        Show this many records of each kind as they would be imported, and import nothing.
     json
         Print JSON.
     """
-    _require_kind(as_)
-    mapping = mapped(map_ or [])
-    source = name or file.name.split(".")[0]
+    options = {"--as": as_, "--adapter": adapter, "--name": name, "--map": map_, "--key": key}
+    if file.suffix.lower() in YAML:
+        _refuse({**options, "--prompts-from": prompts_from}, f"{file.name}, which says it itself")
+        job = tables_job(load_import(file))
+    else:
+        job = _job(file, as_, adapter, source_name(file, name), mapped(map_ or [], key), prompts_from)
     if preview:
-        _show_preview(prompt_tasks(read_rows(file), mapping, source), preview, json)
+        facts = opened(workspace).facts if job.prompts_from else None
+        show_preview(previewed(facts, job), preview, facts, json)
         return
     target = opened(workspace)
     with target.shared():
-        done = import_prompts(target.facts, file, mapping, source)
+        done = run(target.facts, job)
     _show_import(done, json)
 
 
-def mapped(pairs: Sequence[str]) -> dict[str, str]:
-    """`ours=theirs` pairs as a mapping. Raises RecipeError."""
+def mapped(pairs: Sequence[str], key: str | None = None) -> dict[str, str]:
+    """`ours=theirs` pairs, and the column of the key, as a mapping. Raises RecipeError."""
     mapping: dict[str, str] = {}
-    for pair in pairs:
+    for pair in [*pairs, *([f"key={key}"] if key else [])]:
         ours, equals, theirs = pair.partition("=")
         if not (ours and equals and theirs):
             raise RecipeError(f"--map got {pair!r}, expected OURS=THEIRS, as in `--map prompt=question`")
-        if ours not in FIELDS:
-            raise RecipeError(
-                f"--map names {ours!r}, expected one of {', '.join(FIELDS)}{suggestion(ours, list(FIELDS))}"
-            )
         if ours in mapping:
             raise RecipeError(f"--map names {ours!r} twice, expected once: remove one")
         mapping[ours] = theirs
     return mapping
 
 
-def _require_kind(kind: str) -> None:
-    if kind in LATER:
-        raise NotBuiltError(f"--as {kind} is not built yet, expected --as prompts")
-    if kind not in KINDS:
-        raise RecipeError(f"--as got {kind!r}, expected one of {', '.join(KINDS)}{suggestion(kind, list(KINDS))}")
+def source_name(file: Path, name: str | None) -> str:
+    """The name asked for, or that of the file. Raises RecipeError for one that is none."""
+    found = stem(str(file)) if name is None else name
+    if not re.fullmatch(NAME, found):
+        raise RecipeError(
+            f"the source's name is {found!r}, expected letters, digits, '.', '-' and '_': give one with --name"
+        )
+    return found
 
 
-def _show_import(done: Import, json: bool) -> None:
-    rows = sum(done.outcomes.values())
+def _job(
+    file: Path, kind: str | None, adapter: str | None, name: str, mapping: dict[str, str], prompts_from: str | None
+) -> Job:
+    if adapter is not None:
+        _refuse({"--as": kind, "--map": mapping}, "--adapter, which knows the columns")
+        table = TableConfig(path=str(file), adapter=adapter)
+        return tables_job(ImportConfig(name=name, prompts_from=prompts_from, tables=(table,)))
+    if kind is None:
+        raise RecipeError(
+            f"{file} got neither --as nor --adapter, expected one of them: what are its rows? "
+            f"--as knows {', '.join(KINDS)}; --adapter knows {', '.join(sorted(ADAPTERS))}"
+        )
+    return file_job(file, kind, mapping, name, prompts_from)
+
+
+def _refuse(options: dict[str, object], beside: str) -> None:
+    for option, value in options.items():
+        if value:
+            raise RecipeError(f"{option} does not go with {beside}: leave it out")
+
+
+def _show_import(done: Imported, json: bool) -> None:
+    imported = done.imported
     if json:
         say_json(
             {
-                "source": done.source, "fingerprint": done.fingerprint, "rows": rows, "outcomes": dict(done.outcomes),
-                "new_prompts": done.new_prompts, "new_tasks": done.new_tasks,
+                "source": imported.source, "prompts_source": imported.prompts_source, "changed": done.changed,
+                "fingerprint": imported.fingerprint, "new": dict(done.new),
+                "outcomes": {what: dict(outcomes) for what, outcomes in imported.outcomes.items()},
             }
         )  # fmt: skip
         return
-    say(
-        f"{done.source}: {counted(rows, 'row')} ({_listed(done.outcomes)}); "
-        f"{counted(done.new_prompts, 'new prompt')}, {counted(done.new_tasks, 'new task')}"
-    )
-
-
-def _show_preview(read: PromptImport, rows: int, json: bool) -> None:
-    messages = dict(zip(read.prompts["id"].to_pylist(), read.prompts["messages"].to_pylist(), strict=True))
-    tasks = [task | {"prompt": messages[task["prompt_id"]]} for task in read.tasks.slice(0, rows).to_pylist()]
-    refused = read.outcomes.filter(~pl.col("outcome").is_in(["imported", "duplicate"])).head(rows).to_dicts()
-    if json:
-        told = [{k: t[k] for k in ("prompt", "answer", "split", "metadata")} for t in tasks]
-        say_json({"source": read.source, "outcomes": read.counts(), "tasks": told, "refused": refused})
-        return
-    say(f"{read.source}: {counted(len(read.outcomes), 'row')} ({_listed(read.counts())}); nothing was imported")
-    lines = [(one_row(conversation_text(t["prompt"])), t["answer"] or "-", t["split"] or "-") for t in tasks]
-    say_all([table(["prompt", "answer", "split"], lines)])
-    if refused:
-        say_all([table(["row", "outcome", "detail"], [(r["row"], r["outcome"], r["detail"] or "") for r in refused])])
-
-
-def _listed(outcomes: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} {outcome}" for outcome, count in outcomes.items())
+    about = "" if imported.source == imported.prompts_source else f", about the prompts of {imported.prompts_source}"
+    say(f"{imported.source}{about}")
+    for line in listed(imported.outcomes):
+        say(line)
+    new = ", ".join(counted(count, what.removesuffix("s")) for what, count in done.new.items() if count)
+    say(f"new: {new or 'nothing'}" if done.changed else f"unchanged{f'; new: {new}' if new else ''}")

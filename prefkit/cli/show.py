@@ -1,19 +1,25 @@
 """`prefkit show`."""
 
 from contextlib import nullcontext
-from typing import cast
+from typing import Annotated, cast
 
 import polars as pl
 import polars.selectors as cs
-from polars.exceptions import PolarsError
+from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from prefkit.cli.console import console, count, say_json
 from prefkit.cli.dropped import listed, show_dropped
+from prefkit.cli.folding import Fold
+from prefkit.cli.matching import Matches, Query, matching
 from prefkit.cli.options import AsJson, Rows, WorkspacePath, opened
-from prefkit.cli.rows import completion_parts, pair_parts
-from prefkit.errors import DamageError, RecipeError, suggestion
+from prefkit.cli.pager import pager
+from prefkit.cli.rows import Look, completion_parts, pair_parts
+from prefkit.errors import RecipeError
 from prefkit.identity import Json
-from prefkit.store.versions import Version
+from prefkit.store.workspace import Workspace
+
+_ROWS = 20
 
 
 def show(
@@ -21,16 +27,19 @@ def show(
     /,
     *,
     where: str | None = None,
+    find: str | None = None,
     sort: str | None = None,
     descending: bool = False,
     outcome: str | None = None,
     stage: str | None = None,
-    n: Rows = 20,
+    n: Rows | None = None,
+    skip: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
+    full: bool = False,
     page: bool = False,
     json: AsJson = False,
     workspace: WorkspacePath = None,
 ) -> None:
-    """Read rows of a version: pairs side by side, or single completions.
+    """Read rows of a version: pairs side by side with their differences marked, or single completions.
 
     Parameters
     ----------
@@ -38,6 +47,8 @@ def show(
         A version (name@v2), a tag, or a name for its newest version.
     where
         Only rows for which this SQL expression holds, as in "score_margin > 0.5 AND source = 'gsm8k'"; ids are text.
+    find
+        Only rows whose prompt or completions contain this text, in upper or lower case.
     sort
         Sort by this column.
     descending
@@ -47,71 +58,60 @@ def show(
     stage
         With --outcome: only those of this stage.
     n
-        How many rows.
+        How many rows: 20, or with --page all of them.
+    skip
+        Leave out this many rows first.
+    full
+        Whole texts: without it, long ones are folded around their differences.
     page
-        Show them in a pager.
+        Show them in a pager ($PAGER, or less).
     json
         Print JSON.
     """
     target = opened(workspace)
-    version = target.versions.get(label)
+    query = Query(where, find, sort, descending)
     if outcome:
-        if where or sort:
-            raise RecipeError("--outcome cannot be joined with --where or --sort, expected it alone: leave them out")
-        rows = listed(target, version, outcome, stage, n)
-        if json:
-            say_json({"version": version.label, "outcome": outcome, "rows": [row.to_json() for row in rows]})
-        else:
-            show_dropped(rows)
+        if query != Query() or skip:
+            others = "--where, --find, --sort or --skip"
+            raise RecipeError(f"--outcome cannot be joined with {others}, expected it alone: leave them out")
+        _show_outcome(target, label, outcome, stage, n or _ROWS, json)
         return
     if stage:
         raise RecipeError("--stage stands alone, expected --outcome beside it: the version's rows passed every stage")
-    matching, found = matching_rows(version, where, sort, descending, n)
+    found = matching(target.versions.get(label), query)
     if json:
-        # JSON has no word for a log-prob of minus infinity.
-        found = found.with_columns(pl.when(cs.float().is_finite()).then(cs.float()))
-        say_json({"version": version.label, "matching": matching, "rows": cast("list[Json]", found.to_dicts())})
+        _say_rows(found, skip, n or _ROWS)
+        return
+    most = n or (len(found.places) if page else _ROWS)
+    with pager() if page else nullcontext(console()) as screen:
+        look = Look.on(screen, Fold(find=find, full=full))
+        parts = pair_parts if found.version.content["kind"] == "pairs" else completion_parts
+        place = skip
+        for rows in found.rows(skip, most):
+            for row in rows.iter_rows(named=True):
+                place += 1
+                for part in parts(row, place, look):
+                    screen.print(part)
+        screen.print(_summary(found, place - skip, place))
+
+
+def _show_outcome(target: Workspace, label: str, outcome: str, stage: str | None, most: int, json: bool) -> None:
+    version = target.versions.get(label)
+    rows = listed(target, version, outcome, stage, most)
+    if json:
+        say_json({"version": version.label, "outcome": outcome, "rows": [row.to_json() for row in rows]})
     else:
-        _show(version, matching, found, page)
+        show_dropped(rows)
 
 
-def matching_rows(
-    version: Version, where: str | None, sort: str | None, descending: bool, n: int
-) -> tuple[int, pl.DataFrame]:
-    """How many rows match, and the first n of them. Raises RecipeError for an expression that cannot be obeyed."""
-    try:
-        frame = version.frame().drop("row_hash").with_columns(cs.binary().bin.encode("hex"))
-        columns = frame.collect_schema().names()
-        _require_column("--sort", sort, columns, version)
-        frame = frame.filter(_condition(where, columns, version)) if where else frame
-        frame = frame.sort(sort, descending=descending, nulls_last=True, maintain_order=True) if sort else frame
-        return frame.select(pl.len()).collect().item(), frame.head(n).collect()
-    except (PolarsError, pl.exceptions.PanicException) as error:
-        trouble = str(error).splitlines()[0]
-        if where or sort:
-            asked = f"--where {where!r}" if where else f"--sort {sort!r}"
-            raise RecipeError(f"{asked} cannot be obeyed: {trouble}") from None
-        raise DamageError(f"rows of {version.label} cannot be read ({trouble}): run `prefkit verify`") from None
+def _say_rows(found: Matches, skip: int, most: int) -> None:
+    # JSON has no word for a log-prob of minus infinity.
+    finite = pl.when(cs.float().is_finite()).then(cs.float())
+    rows = [row for batch in found.rows(skip, most) for row in batch.with_columns(finite).to_dicts()]
+    say_json({"version": found.version.label, "matching": len(found.places), "rows": cast("list[Json]", rows)})
 
 
-def _condition(where: str, columns: list[str], version: Version) -> pl.Expr:
-    condition = pl.sql_expr(where)
-    for name in condition.meta.root_names():
-        _require_column("--where", name, columns, version)
-    return condition
-
-
-def _require_column(option: str, name: str | None, columns: list[str], version: Version) -> None:
-    if name is not None and name not in columns:
-        near = suggestion(name, columns)
-        raise RecipeError(f"{option} names {name!r}, expected a column of {version.label}{near}")
-
-
-def _show(version: Version, matching: int, rows: pl.DataFrame, page: bool) -> None:
-    parts = pair_parts if version.content["kind"] == "pairs" else completion_parts
-    screen = console()
-    with screen.pager() if page else nullcontext():
-        for row in rows.iter_rows(named=True):
-            for part in parts(row):
-                screen.print(part)
-        screen.print(f"{count(rows.height)} of {count(matching)} rows of {version.label}")
+def _summary(found: Matches, shown: int, end: int) -> str:
+    matches = len(found.places)
+    more = f"; more with --skip {end}" if end < matches else ""
+    return f"{count(shown)} of {count(matches)} rows of {found.version.label}{more}"

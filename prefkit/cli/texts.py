@@ -15,16 +15,26 @@ class Turn(TypedDict):
 
 
 def conversation_text(messages: Sequence[Turn] | None) -> str:
-    """The text of one user message, else every message with its role."""
+    """The text of one user message, else every message with its role, shortened."""
     turns = messages or ()
     if len(turns) == 1 and turns[0]["role"] == "user":
         return shortened(turns[0]["content"])
-    return shortened("\n".join(f"[{turn['role']}] {turn['content']}" for turn in turns))
+    return shortened(_with_roles(turns))
 
 
 def completion_text(messages: Sequence[Turn] | None) -> str:
-    """What the model said."""
-    return shortened("\n".join(turn["content"] for turn in messages or ()))
+    """What the model said, shortened."""
+    return shortened(said(messages))
+
+
+def said(messages: Sequence[Turn] | None) -> str:
+    """The whole text of a single message, else every message with its role."""
+    turns = messages or ()
+    return turns[0]["content"] if len(turns) == 1 else _with_roles(turns)
+
+
+def _with_roles(turns: Sequence[Turn]) -> str:
+    return "\n".join(f"[{turn['role']}] {turn['content']}" for turn in turns)
 
 
 def shortened(text: str, longest: int = LONGEST) -> str:

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from prefkit.config import Config
 
 
@@ -16,5 +18,7 @@ class HygieneConfig(Config):
     """Drop texts with traces of a wrong decoding (`Ã©`, `â€™`, U+FFFD)."""
     leaked_tokens: bool = True
     """Drop completions that contain a model's control tokens (`<|im_end|>`, `</s>`, `[INST]`)."""
+    constant: int | None = Field(default=10, ge=2)
+    """Drop texts of 100 characters or more that are the completion of this many prompts or more; null keeps them."""
     truncated: bool = True
     """Drop completions that ran into `max_new_tokens`."""

@@ -40,6 +40,7 @@ _MOJIBAKE = "|".join(
     ]
 )
 _TEXT = pl.col("text")
+_LONG = 100
 
 _TOKEN_LITERALS = [
     "[INST]", "[/INST]", "<<SYS>>", "<</SYS>>",
@@ -84,6 +85,17 @@ def leaked_tokens(texts: pl.Series) -> pl.Series:
 def truncated(finish_reasons: pl.Series) -> pl.Series:
     """The sampler ran into its token limit. An unknown reason (null) is not."""
     return (finish_reasons == "length").fill_null(False)
+
+
+def constant(prompts: pl.Series, texts: pl.Series, least: int) -> pl.Series:
+    """The text has 100 characters or more and stands under at least so many prompts: it answers none of them.
+
+    Shorter texts may well answer many prompts: numbers, labels, a sentence that declines.
+    """
+    rows = pl.DataFrame({"prompt": prompts, "text": texts, "hash": texts.hash()}).with_row_index()
+    long = rows.filter(pl.col("text").str.len_chars() >= _LONG)
+    suspected = long.filter(pl.len().over("hash") >= least)
+    return _at(suspected.filter(pl.col("prompt").n_unique().over("text") >= least)["index"], len(texts))
 
 
 def duplicate(prompts: pl.Series, texts: pl.Series) -> pl.Series:

@@ -9,7 +9,7 @@ from enum import StrEnum
 import polars as pl
 
 from prefkit.hygiene.config import HygieneConfig
-from prefkit.hygiene.detectors import duplicate, empty, leaked_tokens, mojibake, truncated
+from prefkit.hygiene.detectors import constant, duplicate, empty, leaked_tokens, mojibake, truncated
 
 
 class HygieneOutcome(StrEnum):
@@ -23,6 +23,8 @@ class HygieneOutcome(StrEnum):
     """The completion contains control tokens of a chat format."""
     MOJIBAKE = "mojibake"
     """The text was decoded wrongly."""
+    CONSTANT = "constant"
+    """The same long text is the completion of many prompts."""
     DUPLICATE = "duplicate"
     """An earlier completion of the same prompt, one that is kept, has the same text."""
     CHOSEN_EQUALS_REJECTED = "chosen_equals_rejected"
@@ -55,6 +57,8 @@ def completion_outcomes(completions: pl.DataFrame, config: HygieneConfig) -> pl.
         found[HygieneOutcome.LEAKED_TOKENS] = leaked_tokens(text)
     if config.mojibake:
         found[HygieneOutcome.MOJIBAKE] = mojibake(text)
+    if config.constant is not None:
+        found[HygieneOutcome.CONSTANT] = constant(completions["prompt"], text, config.constant)
     outcomes = _first(found, len(completions))
     if config.duplicates == "exact":
         kept = outcomes.is_null()

@@ -5,7 +5,7 @@ returns that version at once. Otherwise all stages run over the facts, and the r
 the newest version's: same recipe and same facts give the same bytes, so nothing new is written twice.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +15,13 @@ import pyarrow as pa
 from prefkit.errors import DamageError
 from prefkit.identity import Json, canonical_json, content_id
 from prefkit.pipeline.draws import Block, draw, to_do
-from prefkit.pipeline.importing import Import, import_prompts, require_import
+from prefkit.pipeline.importing import import_prompts
+from prefkit.pipeline.imports import Import, feeding
 from prefkit.pipeline.labels import Labeller, label
 from prefkit.pipeline.progress import Progress, Silent
 from prefkit.pipeline.publish import PINNED, content_of, provenance_of, write_files
 from prefkit.pipeline.recipe import Recipe
-from prefkit.pipeline.resolve import Resolved, placed_policy, resolved
+from prefkit.pipeline.resolve import Resolved, placed_policy, prompts_file, resolved
 from prefkit.pipeline.stages import Stages
 from prefkit.records import CONFIGS
 from prefkit.sampling.registry import open_sampler
@@ -103,41 +104,39 @@ def build(
     """
     with workspace.building(recipe.name):
         target = resolved(recipe, folder, workspace.policy_cache)
-        imported = _imported(target, workspace.facts)
+        imports = _imports(target, workspace.facts)
         newest = workspace.versions.newest(recipe.name)
-        if newest and not retry and _is_current(newest, target, imported, workspace.facts.heads()):
+        if newest and not retry and _is_current(newest, target, imports, workspace.facts.heads()):
             return Built(newest, new=False, drawn=0, labelled=0)
         _record_configs(target, workspace.facts)
         maker = LocalMaker(target, workspace.facts, workspace.policy_cache, progress or Silent(), retry)
-        stages = Stages(target, workspace.facts, _pins(workspace.facts.heads()), maker)
-        version = _published(stages, stages.run(imported), imported, workspace, newest)
+        stages = Stages(target, workspace.facts, imports, _pins(workspace.facts.heads()), maker)
+        version = _published(stages, stages.run(), workspace, newest)
         return Built(version, version != newest, maker.drawn, maker.labelled)
 
 
-def _imported(target: Resolved, facts: FactStore) -> Import:
+def _imports(target: Resolved, facts: FactStore) -> tuple[Import, ...]:
     prompts = target.recipe.prompts
-    if prompts.imported:
-        return require_import(facts, prompts.imported)
-    mapping = {str(ours): theirs for ours, theirs in prompts.map.items()}
-    return import_prompts(facts, target.folder / str(prompts.path), mapping, target.source)
+    if not prompts.imported:
+        mapping = {str(ours): theirs for ours, theirs in prompts.map.items()}
+        import_prompts(facts, prompts_file(target.recipe, target.folder), mapping, target.source)
+    return feeding(facts, target.source)
 
 
 def _pins(heads: Mapping[str, int]) -> dict[str, int]:
     return {table.name: heads[table.name] for table in PINNED}
 
 
-def _is_current(newest: Version, target: Resolved, imported: Import, heads: Mapping[str, int]) -> bool:
+def _is_current(newest: Version, target: Resolved, imports: Sequence[Import], heads: Mapping[str, int]) -> bool:
     return (
         newest.pins == _pins(heads)
         and newest.content["fingerprint"] == target.fingerprint
         and newest.content["to_retry"] == 0
-        and newest.provenance["import_id"] == imported.id.hex()
+        and newest.provenance["import_ids"] == [done.id.hex() for done in imports]
     )
 
 
-def _published(
-    stages: Stages, rows: dict[str, pl.DataFrame], imported: Import, workspace: Workspace, newest: Version | None
-) -> Version:
+def _published(stages: Stages, rows: dict[str, pl.DataFrame], workspace: Workspace, newest: Version | None) -> Version:
     draft = workspace.versions.draft()
     content = content_of(stages, write_files(stages, rows, draft))
     if newest and content_hash(content) == newest.manifest["content_hash"]:
@@ -146,7 +145,7 @@ def _published(
     version = workspace.versions.next(stages.recipe.recipe.name)
     # Pinned first: a version that is visible can always be rebuilt. A crash in between leaves a pin that gc removes.
     workspace.facts.pin(version.pin, stages.pins)
-    return workspace.versions.publish(version, draft, content, stages.pins, provenance_of(stages, imported, newest))
+    return workspace.versions.publish(version, draft, content, stages.pins, provenance_of(stages, newest))
 
 
 def _record_configs(target: Resolved, facts: FactStore) -> None:

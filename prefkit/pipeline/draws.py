@@ -13,10 +13,10 @@ import polars as pl
 import pyarrow as pa
 
 from prefkit.errors import LedgerError
-from prefkit.identity import content_id, id_words, row_ids
 from prefkit.pipeline.aligned import aligned, joined
 from prefkit.pipeline.progress import Progress
 from prefkit.records import COMPLETIONS
+from prefkit.row_keys import completion_ids, name_words
 from prefkit.sampling.protocol import Sample, SampleFailure, Sampler, SampleRequest
 from prefkit.store.facts import FactStore, settled
 
@@ -51,13 +51,10 @@ def planned_draws(prompts: pl.DataFrame, block: Block) -> pl.DataFrame:
     )
 
 
-def completion_ids(prompt_ids: pa.Array, block: Block, sample_indexes: np.ndarray) -> pa.Array:
+def draw_ids(prompt_ids: pa.Array, block: Block, sample_indexes: np.ndarray) -> pa.Array:
     """The ids of draws, from the columns of their key."""
-    rows = len(sample_indexes)
-    policy = id_words(pa.array([content_id("policy", block.policy_id)], pa.binary(16)))
-    fixed = np.array([block.policy_version, block.sampler_id], np.int64).view(np.uint64)
-    same = np.broadcast_to(np.concatenate([policy[0], fixed]), (rows, 4))
-    return row_ids(id_words(prompt_ids), same, sample_indexes.astype(np.int64).view(np.uint64))
+    policy = name_words("policy", pa.array([block.policy_id]))
+    return completion_ids(prompt_ids, policy, block.policy_version, block.sampler_id, sample_indexes)
 
 
 def known_draws(
@@ -75,7 +72,7 @@ def known_draws(
     known = aligned(rows.select("batch_id", *_found(columns)), taken[asked], places, plan.height)
     undrawn = known["completion_id"].is_null().arg_true()
     missing = plan[undrawn]
-    ids = completion_ids(missing["prompt_id"].to_arrow(), block, missing["sample_index"].to_numpy())
+    ids = draw_ids(missing["prompt_id"].to_arrow(), block, missing["sample_index"].to_numpy())
     known[undrawn, "completion_id"] = pl.Series(pl.from_arrow(ids))
     return pl.concat([plan, known], how="horizontal").with_row_index("place")
 

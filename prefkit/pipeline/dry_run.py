@@ -4,25 +4,24 @@ Labels are planned for the completions there are and for those still to be drawn
 not known before they exist, so while anything is left to draw the numbers of labels are upper bounds.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import polars as pl
-import pyarrow as pa
 
 from prefkit.identity import Json
-from prefkit.pipeline.completions import DRAW_COLUMNS, candidates_of, cleaned
+from prefkit.pipeline.completions import DRAW_COLUMNS, candidates_of, cleaned, usable
 from prefkit.pipeline.draws import known_draws, planned_draws, to_do
-from prefkit.pipeline.importing import require_import, source_tasks
+from prefkit.pipeline.imported import imported_completions
+from prefkit.pipeline.importing import file_job, linked_tasks, previewed
+from prefkit.pipeline.imports import feeding, held, newest_import, source_tasks
 from prefkit.pipeline.labels import known_labels, planned_labels, score_rows
 from prefkit.pipeline.prompts import numbered, prompt_stage
-from prefkit.pipeline.recipe import Recipe
-from prefkit.pipeline.resolve import Resolved, resolved
-from prefkit.records import COMPLETIONS, SCORES
-from prefkit.sources.files import read_rows
-from prefkit.sources.prompts import prompt_tasks
+from prefkit.pipeline.recipe import CompletionsConfig, Recipe
+from prefkit.pipeline.resolve import Resolved, prompts_file, resolved
+from prefkit.records import COMPLETIONS, IMPORTS, SCORES
 from prefkit.store.facts import FactStore
 from prefkit.store.workspace import Workspace
 
@@ -72,8 +71,9 @@ def dry_run_of(recipe: Recipe, workspace: Workspace, folder: Path, retry: Collec
     """The work that `build` with the same arguments would do now. Raises what a build would raise at its start."""
     target = _resolved(recipe, workspace, folder)
     facts = workspace.facts
-    tasks = numbered(prompt_stage(_tasks(target, facts), recipe.hygiene, recipe.prompts.limit))
     at = facts.heads()
+    imports = feeding(facts, target.source) if newest_import(facts, target.source) else ()
+    tasks = numbered(prompt_stage(_tasks(target, facts, at), recipe.hygiene, recipe.prompts.limit))
     draws = [known_draws(facts, planned_draws(tasks, b), b, DRAW_COLUMNS, at[COMPLETIONS.name]) for b in target.blocks]
     missing = [to_do(keys, retry) for keys in draws]
     work = tuple(
@@ -84,7 +84,10 @@ def dry_run_of(recipe: Recipe, workspace: Workspace, folder: Path, retry: Collec
         keys.join(left.select("completion_id"), on="completion_id", how="anti")
         for keys, left in zip(draws, missing, strict=True)
     ]
-    candidates = candidates_of(cleaned(pl.concat(kept).sort("prompt", "block", "sample_index"), recipe.hygiene))
+    held_ids = held(facts, imports if recipe.imported else (), "completion_ids", at[IMPORTS.name])
+    config = recipe.imported or CompletionsConfig()
+    imported = imported_completions(facts, held_ids, tasks, config, len(target.blocks), at[COMPLETIONS.name])
+    candidates = candidates_of(cleaned(usable([*kept, imported]), recipe.hygiene))
     labels = _labels(target, facts, tasks, candidates, sum(w.to_do for w in work), at[SCORES.name], retry)
     return DryRun(recipe.name, target.source, tasks.height, work, labels)
 
@@ -99,8 +102,8 @@ def _labels(
     retry: Collection[str],
 ) -> tuple[Work, ...]:
     work: list[Work] = []
-    rows = score_rows(facts, target.labellers, at)
-    for labeller in target.labellers:
+    rows = score_rows(facts, target.made, at)
+    for labeller in target.made:
         keys = known_labels(rows, planned_labels(candidates, tasks, labeller), labeller)
         left = to_do(keys, retry).height
         to_come = undrawn * len(labeller.aspects) * labeller.repeats
@@ -117,17 +120,11 @@ def _resolved(recipe: Recipe, workspace: Workspace, folder: Path) -> Resolved:
         return resolved(recipe, folder, cache)
 
 
-def _tasks(target: Resolved, facts: FactStore) -> pl.DataFrame:
+def _tasks(target: Resolved, facts: FactStore, at: Mapping[str, int]) -> pl.DataFrame:
     """The tasks as a build would read them back after importing."""
     prompts = target.recipe.prompts
     if prompts.imported:
-        return source_tasks(facts, require_import(facts, prompts.imported).id, facts.heads())
-    read = prompt_tasks(read_rows(target.folder / str(prompts.path)), {**prompts.map}, target.source)
-    messages = _frame(read.prompts).select(prompt_id="id", messages="messages")
-    return _frame(read.tasks).rename({"id": "task_id"}).join(messages, on="prompt_id", how="inner")
-
-
-def _frame(rows: pa.Table) -> pl.DataFrame:
-    frame = pl.from_arrow(rows)
-    assert isinstance(frame, pl.DataFrame)
-    return frame
+        return source_tasks(facts, feeding(facts, prompts.imported), at)
+    path = prompts_file(target.recipe, target.folder)
+    mapping = {str(ours): theirs for ours, theirs in prompts.map.items()}
+    return linked_tasks(previewed(None, file_job(path, "prompts", mapping, target.source)))

@@ -3,9 +3,7 @@
 import polars as pl
 
 from prefkit.export.source import ExportSource
-from prefkit.pipeline.importing import import_by_id
-from prefkit.pipeline.rebuild import recorded
-from prefkit.pipeline.stages import Stages
+from prefkit.pipeline.rebuild import reading_stages
 from prefkit.store.versions import Version
 from prefkit.store.workspace import Workspace
 
@@ -27,6 +25,4 @@ def export_source(version: Version, candidates: pl.DataFrame | None = None) -> E
 def version_candidates(version: Version, workspace: Workspace) -> pl.DataFrame:
     """Every completion the version could have selected, with scores and token ids, from the facts as pinned."""
     with workspace.shared():
-        stages = Stages(recorded(version), workspace.facts, dict(version.pins), maker=None)
-        import_id = bytes.fromhex(version.provenance["import_id"])
-        return stages.everything(import_by_id(workspace.facts, import_id, version.pins["imports"]))
+        return reading_stages(version, workspace).everything()

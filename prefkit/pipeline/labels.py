@@ -4,7 +4,7 @@ A label is keyed by (completion, scorer, aspect, repeat, input id), where the in
 besides the completion. A corrected gold answer is another input id, so its labels are made anew and no others.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +13,10 @@ import pyarrow as pa
 
 from prefkit.errors import LedgerError
 from prefkit.hashing import row_hashes
-from prefkit.identity import content_id, id_words, row_ids
 from prefkit.pipeline.aligned import aligned, joined
 from prefkit.pipeline.progress import Progress
 from prefkit.records import SCORES
+from prefkit.row_keys import score_ids
 from prefkit.scoring.protocol import Score, ScoreFailure, ScoreFailureKind, Scorer, ScoreRequest
 from prefkit.store.facts import FactStore, settled
 
@@ -38,15 +38,11 @@ class Labeller:
     reads: tuple[str, ...]
 
 
-def input_ids(tasks: pl.DataFrame, labeller: Labeller) -> pl.Series:
-    """For each task, the id of the values the labeller reads of it (columns of the task); 63 bits, as config ids."""
-    if not labeller.reads:
+def input_ids(tasks: pl.DataFrame, reads: Collection[str]) -> pl.Series:
+    """For each task, the id of the values a scorer reads of it (columns of the task); 63 bits, as config ids."""
+    if not reads:
         return pl.Series("input_id", np.zeros(tasks.height, np.int64))
-    read = (
-        tasks.select(sorted(labeller.reads))
-        .to_arrow()
-        .cast(pa.schema([(c, pa.string()) for c in sorted(labeller.reads)]))
-    )
+    read = tasks.select(sorted(reads)).to_arrow().cast(pa.schema([(c, pa.string()) for c in sorted(reads)]))
     return pl.Series("input_id", (row_hashes(read, read.column_names) >> np.uint64(1)).astype(np.int64))
 
 
@@ -55,7 +51,7 @@ def planned_labels(candidates: pl.DataFrame, tasks: pl.DataFrame, labeller: Labe
 
     `candidates` are numbered densely from 0.
     """
-    inputs = input_ids(tasks, labeller).gather(candidates["prompt"])
+    inputs = input_ids(tasks, labeller.reads).gather(candidates["prompt"])
     keys = candidates.select("candidate", "prompt", "completion_id").with_columns(input_id=inputs)
     aspects = pl.Series("aspect", labeller.aspects, pl.Enum(labeller.aspects))
     calls = aspects.to_frame().join(pl.DataFrame({"repeat": np.arange(labeller.repeats, dtype=np.int32)}), how="cross")
@@ -172,13 +168,3 @@ def _result(result: Score | ScoreFailure) -> dict[str, object]:
 
 def _failure(kind: ScoreFailureKind, detail: str | None) -> dict[str, object]:
     return {"failure": str(kind), "detail": detail, "transient": kind.transient}
-
-
-def score_ids(rows: pa.Table) -> pa.Array:
-    """The ids of score rows, from the columns of their key."""
-    aspects = rows["aspect"].combine_chunks().dictionary_encode()
-    named = id_words(pa.array([content_id("aspect", a) for a in aspects.dictionary.to_pylist()], pa.binary(16)))
-    numbers = np.stack(
-        [rows[c].to_numpy().astype(np.int64).view(np.uint64) for c in ("scorer_id", "repeat", "input_id")], axis=1
-    )
-    return row_ids(id_words(rows["completion_id"].combine_chunks()), named[aspects.indices.to_numpy()], numbers)

@@ -11,15 +11,14 @@ from typing import Literal
 
 import polars as pl
 
-from prefkit.pipeline.importing import Import
 from prefkit.pipeline.rows import pair_schema, subset_schema, to_arrow
 from prefkit.pipeline.stages import Stages
-from prefkit.records import COMPLETIONS, IMPORTS, PROMPTS, SCORES, TASKS
+from prefkit.records import COMPARISONS, COMPLETIONS, IMPORTS, PROMPTS, SCORES, TASKS
 from prefkit.selection.config import PairBase
 from prefkit.store.manifest import Content, FileEntry, Provenance
 from prefkit.store.versions import OUTCOMES, Version, write_rows
 
-PINNED = (PROMPTS, TASKS, IMPORTS, COMPLETIONS, SCORES)
+PINNED = (PROMPTS, TASKS, IMPORTS, COMPLETIONS, SCORES, COMPARISONS)
 """The tables a version is made from."""
 PAIRS: Literal["pairs"] = "pairs"
 SUBSET: Literal["subset"] = "subset"
@@ -51,7 +50,7 @@ def content_of(stages: Stages, files: Mapping[str, FileEntry]) -> Content:
     }
 
 
-def provenance_of(stages: Stages, imported: Import, newest: Version | None) -> Provenance:
+def provenance_of(stages: Stages, newest: Version | None) -> Provenance:
     """Who, when, where, and the recipe as it was written."""
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -61,7 +60,7 @@ def provenance_of(stages: Stages, imported: Import, newest: Version | None) -> P
         "packages": {name: installed(name) for name in ("prefkit", "polars", "pyarrow", "pylance")},
         "recipe": stages.recipe.recipe.model_dump(mode="json"),
         "folder": str(stages.recipe.folder),
-        "import_id": imported.id.hex(),
+        "import_ids": [done.id.hex() for done in stages.imports],
         "config_ids": {
             "samplers": [b.sampler_id for b in stages.recipe.blocks],
             "scorers": [x.scorer_id for x in stages.recipe.labellers],

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from prefkit.pipeline.draws import Block
-from prefkit.pipeline.importing import import_by_id
+from prefkit.pipeline.imports import imports_by_id
 from prefkit.pipeline.labels import Labeller
 from prefkit.pipeline.publish import write_files
 from prefkit.pipeline.recipe import Recipe
@@ -22,18 +22,21 @@ from prefkit.store.workspace import Workspace
 def rebuild(version: Version, workspace: Workspace) -> list[str]:
     """Makes the version again from its pinned facts, in a draft that is removed, and names the files that differ."""
     with workspace.shared():
-        recipe = recorded(version)
-        stages = Stages(recipe, workspace.facts, dict(version.pins), maker=None)
-        imported = import_by_id(
-            workspace.facts, bytes.fromhex(version.provenance["import_id"]), version.pins["imports"]
-        )
+        stages = reading_stages(version, workspace)
         draft = workspace.versions.draft()
         try:
-            entries = write_files(stages, stages.run(imported), draft)
+            entries = write_files(stages, stages.run(), draft)
         finally:
             remove_tree(draft)
     differing = [name for name in entries | version.files if entries.get(name) != version.files.get(name)]
     return differing + (["ledger"] if stages.ledger.to_json() != version.content["ledger"] else [])
+
+
+def reading_stages(version: Version, workspace: Workspace) -> Stages:
+    """The stages of a version over the facts it pins; they compute nothing."""
+    ids = [bytes.fromhex(i) for i in version.provenance["import_ids"]]
+    imports = imports_by_id(workspace.facts, ids, version.pins["imports"])
+    return Stages(recorded(version), workspace.facts, imports, dict(version.pins), maker=None)
 
 
 def recorded(version: Version) -> Resolved:

@@ -20,6 +20,7 @@ from prefkit.selection.config import (
     VetoAggregate,
     WeightsAggregate,
 )
+from prefkit.sources.hub import hub_name
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
@@ -30,7 +31,7 @@ class PromptsConfig(Config):
     path: str | None = None
     """A JSONL, Parquet or CSV file (also `.gz`), relative to the recipe."""
     hub: str | None = None
-    """A Hub dataset, `org/name`."""
+    """A Hub dataset: `org/name`, `org/name:split` or `org/name:subset/split`, each also with `@revision`."""
     imported: str | None = None
     """The name of a source brought in by `prefkit import`."""
     map: dict[Literal["prompt", "answer", "split", "metadata"], str] = Field(default_factory=dict)
@@ -43,7 +44,18 @@ class PromptsConfig(Config):
         given = [k for k in ("path", "hub", "imported") if getattr(self, k) is not None]
         if len(given) != 1:
             raise ValueError(f"got {' and '.join(given) or 'none'} of path, hub and imported, expected exactly one")
+        if self.hub and hub_name(self.hub) is None:
+            raise ValueError(f"hub got {self.hub!r}, expected org/name, org/name:split or org/name:subset/split")
         return self
+
+
+class CompletionsConfig(Config):
+    """Imported completions of the prompts: those of the prompts' source, and of imports that refer to it."""
+
+    models: tuple[str, ...] = ("*",)
+    """Only of these models; `*` stands for any characters."""
+    exclude: tuple[str, ...] = ()
+    """Not of these models."""
 
 
 class CheckConfig(Config):
@@ -106,6 +118,8 @@ class Recipe(Config):
     """The model that samples, and will be trained."""
     sample: Annotated[tuple[SampleConfig, ...], Field(default=())]
     """One block, or a list of blocks to sample from several policies."""
+    completions: CompletionsConfig | None = None
+    """Imported completions. Without a `sample` block, all there are."""
     score: tuple[ScoreConfig, ...] = Field(min_length=1)
     """The scorers, in any order."""
     aggregate: AggregateConfig = MeanAggregate(kind="mean")
@@ -124,6 +138,16 @@ class Recipe(Config):
         if isinstance(data, dict) and isinstance(data.get("sample"), dict):
             return data | {"sample": [data["sample"]]}
         return data
+
+    @property
+    def imported(self) -> CompletionsConfig | None:
+        """Which imported completions are candidates, or None for none."""
+        return self.completions or (None if self.sample else CompletionsConfig())
+
+    @property
+    def compares(self) -> bool:
+        """Whether pairs are those that were compared, not made from scores."""
+        return isinstance(self.select, GradedComparisons)
 
     @model_validator(mode="after")
     def _blocks_agree(self) -> "Recipe":

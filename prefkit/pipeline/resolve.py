@@ -14,7 +14,9 @@ from prefkit.pipeline.labels import Labeller
 from prefkit.pipeline.recipe import Recipe
 from prefkit.sampling.config import PolicyConfig, SampleConfig
 from prefkit.sampling.registry import resolve_policy_id
+from prefkit.scoring.config import ImportedScorer
 from prefkit.scoring.registry import require_built, scorer_id
+from prefkit.sources.hub import hub_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +30,21 @@ class Resolved:
     blocks: tuple[Block, ...]
     labellers: tuple[Labeller, ...]
 
+    @property
+    def made(self) -> tuple[Labeller, ...]:
+        """The labellers whose labels a build computes; those of imported scorers are there or not."""
+        return tuple(
+            x for c, x in zip(self.recipe.score, self.labellers, strict=True) if not isinstance(c, ImportedScorer)
+        )
+
     def content(self) -> dict[str, Json]:
         """What decides the content of a version, as plain data."""
         recipe = self.recipe.model_dump(mode="json")
+        imported = self.recipe.imported
         return {
             "source": self.source,
             "limit": self.recipe.prompts.limit,
+            "completions": imported.model_dump(mode="json") if imported else None,
             "sample": [
                 config.identity_values() | {"n": config.n, "policy_id": block.policy_id}
                 for config, block in zip(self.recipe.sample, self.blocks, strict=True)
@@ -58,7 +69,8 @@ def resolved(recipe: Recipe, folder: Path, cache: Path | None = None) -> Resolve
     """
     _require_built_stages(recipe)
     for config in recipe.score:
-        require_built(config)
+        if not isinstance(config, ImportedScorer):
+            require_built(config)
     blocks = tuple(
         Block(number, resolve_policy_id(*_placed(config, recipe.policy, folder), cache), 0, config.sampler_id, config.n)
         for number, config in enumerate(recipe.sample)
@@ -75,9 +87,20 @@ def resolved(recipe: Recipe, folder: Path, cache: Path | None = None) -> Resolve
 
 
 def source_name(recipe: Recipe) -> str:
-    """The name under which the recipe's prompts are kept: as imported, or the stem of the file."""
+    """The name under which the recipe's prompts are kept: as imported, or the stem of the file or dataset."""
     prompts = recipe.prompts
-    return prompts.imported or Path(prompts.path or "").name.split(".")[0]
+    return prompts.imported or stem(prompts.hub or str(prompts.path))
+
+
+def stem(file: str) -> str:
+    """The name of a file without its endings, or of a Hub dataset without its owner."""
+    hub = hub_name(file)
+    return hub.repo.split("/")[1] if hub else Path(file).name.split(".")[0]
+
+
+def prompts_file(recipe: Recipe, folder: Path) -> Path:
+    """Where the recipe's prompts are read from: a file, or a dataset of the Hub as `read_rows` spells it."""
+    return Path(recipe.prompts.hub) if recipe.prompts.hub else folder / str(recipe.prompts.path)
 
 
 def placed_policy(policy: PolicyConfig | None, folder: Path) -> PolicyConfig | None:
@@ -95,7 +118,6 @@ def _placed(
 
 def _require_built_stages(recipe: Recipe) -> None:
     missing = {
-        "prompts.hub": recipe.prompts.hub,
         "check": recipe.check,
         "budget": recipe.budget,
     }
@@ -104,12 +126,3 @@ def _require_built_stages(recipe: Recipe) -> None:
             raise NotBuiltError(
                 f"the recipe asks for `{name}`, which this release cannot run yet: take it out of {recipe.name}"
             )
-    if not recipe.sample:
-        raise NotBuiltError(
-            "the recipe has no `sample` block; building from imported completions is not built yet: add one"
-        )
-    if recipe.select.kind == "comparisons":
-        raise NotBuiltError(
-            "`select.kind: comparisons` needs imported or judged comparisons, which are not built yet: "
-            "choose another kind"
-        )

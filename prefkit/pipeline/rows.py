@@ -11,6 +11,7 @@ from prefkit.errors import LedgerError
 from prefkit.identity import id_words, mix64, row_ids
 from prefkit.pipeline.recipe import SplitConfig
 from prefkit.records import ID, MESSAGES
+from prefkit.selection.config import DECIMALS
 
 TRAIN, TEST = "train", "test"
 TOKENS = pa.list_(pa.int32())
@@ -75,6 +76,27 @@ def pair_rows(pairs: pl.DataFrame, tasks: pl.DataFrame, completions: pl.DataFram
     rows = pl.concat([task, *sides, pairs.select("score_margin")], how="horizontal")
     ids = row_ids(id_words(rows["chosen_id"].to_arrow()), id_words(rows["rejected_id"].to_arrow()))
     return rows.with_columns(pair_id=pl.Series(pl.from_arrow(ids)))
+
+
+def with_preferences(rows: pl.DataFrame, pairs: pl.DataFrame, preferences: pl.DataFrame) -> pl.DataFrame:
+    """The rows of compared pairs with each judge's preference for a side in the scores of that side.
+
+    `pairs` are the rows' `chosen` and `rejected` numbers; `preferences` has `first` < `second` and a column per judge,
+    its preference for the first. Scores that are no preferences stay as they are.
+    """
+    judges = [name for name in preferences.columns if name not in ("first", "second", "preference")]
+    both = pairs.select(first=pl.min_horizontal("chosen", "rejected"), second=pl.max_horizontal("chosen", "rejected"))
+    found = both.join(preferences, on=["first", "second"], how="left", maintain_order="left")
+    chosen_first = pairs["chosen"] < pairs["rejected"]
+    columns: list[pl.Series] = []
+    for side, is_first in (("chosen", chosen_first), ("rejected", ~chosen_first)):
+        scores = rows[f"{side}_scores"].struct.unnest()
+        said = found.select(
+            pl.when(is_first).then(pl.col(name)).otherwise((1 - pl.col(name)).round(DECIMALS)).alias(name)
+            for name in judges
+        )
+        columns.append(scores.with_columns(said.get_columns()).to_struct(f"{side}_scores"))
+    return rows.with_columns(columns)
 
 
 def subset_rows(selected: pl.DataFrame, tasks: pl.DataFrame, completions: pl.DataFrame) -> pl.DataFrame:

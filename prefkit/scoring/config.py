@@ -5,21 +5,17 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from prefkit.config import Config
+from prefkit.scoring.judge.rubric import is_file, shipped_rubric
 from prefkit.scoring.protocol import ScoreFailureKind
 
 
 class ScorerConfig(Config):
-    """What every scorer has."""
+    """What every scorer has, besides `aspects`: what it judges, one score each, under names unique within a recipe."""
 
     repeats: int = Field(default=1, ge=1)
     """How many times each completion is judged; scores of one aspect are averaged over repeats."""
     batch_size: int = Field(default=256, ge=1)
     """Calls per durable commit."""
-
-    @property
-    def aspects(self) -> tuple[str, ...]:
-        """What is judged, one score each. Names must be unique within a recipe."""
-        raise NotImplementedError(f"{type(self).__name__} does not name its aspects")
 
     @property
     def reads(self) -> frozenset[str]:
@@ -152,19 +148,39 @@ class FakeScorer(ScorerConfig):
 
 
 class ImportedScorer(ScorerConfig):
-    """Scores and comparisons that were imported."""
+    """Scores or comparisons that were imported.
 
-    identity: ClassVar[tuple[str, ...]] = ("kind", "scorer", "aspect")
+    With `select.kind: comparisons` the scorer's comparisons decide. Else its scores count or, `against` one model, its
+    comparisons with that model. Several ratings of one completion, or of one pair, are averaged.
+    """
+
+    identity: ClassVar[tuple[str, ...]] = ("kind", "scorer", "aspect", "against")
 
     kind: Literal["imported"]
     scorer: str
-    """The annotator or judge, as named at import."""
-    aspect: str | None = None
-    """Name of the score; the scorer's name by default."""
+    """The annotator or judge, as named at import; `*` stands for any characters and pools all that fit."""
+    aspect: str = "overall"
+    """What was judged, as named at import."""
+    name: str | None = None
+    """Name of the score; by default the aspect's or, where that is `overall`, the scorer's. A pattern needs one."""
+    against: str | None = None
+    """The model they compared with: the mean preference over its completions is the score."""
 
     @property
     def aspects(self) -> tuple[str, ...]:
-        return (self.aspect or self.scorer,)
+        return (self.name or (self.scorer if self.aspect == "overall" else self.aspect),)
+
+    @model_validator(mode="after")
+    def _repeats_are_as_imported(self) -> "ImportedScorer":
+        if self.repeats != 1:
+            raise ValueError(f"repeats got {self.repeats}, expected 1: ratings are as many as were imported")
+        return self
+
+    @model_validator(mode="after")
+    def _pattern_has_a_name(self) -> "ImportedScorer":
+        if self.name is None and self.aspect == "overall" and set(self.scorer) & set("*?["):
+            raise ValueError(f"scorer {self.scorer!r} is a pattern and has no `name`: give its score one")
+        return self
 
 
 class RewardModelScorer(ScorerConfig):
@@ -199,20 +215,9 @@ class Price(Config):
 class JudgeScorer(ScorerConfig):
     """A language model behind an OpenAI-compatible endpoint, judging by a rubric."""
 
-    identity: ClassVar[tuple[str, ...]] = (
-        "kind",
-        "mode",
-        "model",
-        "revision",
-        "rubric",
-        "orders",
-        "temperature",
-        "seed",
-    )
+    identity: ClassVar[tuple[str, ...]] = ("kind", "mode", "model", "revision", "read", "temperature", "seed")
 
     kind: Literal["judge"]
-    mode: Literal["aspects", "pairwise"]
-    """One score per aspect, or one preference per pair."""
     endpoint: str
     """Base URL, ending in `/v1`."""
     model: str
@@ -220,24 +225,70 @@ class JudgeScorer(ScorerConfig):
     revision: str
     """Your name for this deployment of the model."""
     rubric: str = "ultrafeedback"
-    """A shipped rubric's name or a path to yours."""
-    orders: Literal["both", "ab", "random"] = "both"
-    """In which orders a pair is shown."""
+    """A shipped rubric (ultrafeedback, harmlessness, verbosity, overall) or the path of a `.yaml` file of yours."""
+    aspects: tuple[str, ...] = Field(default=(), min_length=1)
+    """Which aspects of the rubric are judged: by default all of a shipped one. Those of a file must be listed."""
+    read: tuple[Literal["answer"], ...] = ()
+    """`[answer]` shows the judge the task's answer as a reference, where there is one."""
     temperature: float = Field(default=0.0, ge=0)
     """Of the judge's replies."""
     seed: int = Field(default=0, ge=0)
-    """Of the judge's replies and of random orders."""
+    """Of the judge's replies; every repeat has another seed of its own."""
+    max_tokens: int = Field(default=1024, ge=1)
+    """Longest reply. One that reaches it is cut off and gives no score."""
     api_key_env: str | None = None
     """Name of the environment variable that holds the key. Never the key itself."""
     price: Price | None = None
     """What tokens cost."""
 
     @property
-    def aspects(self) -> tuple[str, ...]:
-        return (self.rubric,)
+    def reads(self) -> frozenset[str]:
+        return frozenset(self.read)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _aspects_are_those_of_the_rubric(cls, data: object) -> object:
+        """Fills in the aspects of a shipped rubric, so that a recipe names them all before any file is read."""
+        if not isinstance(data, dict):
+            return data
+        rubric, aspects = data.get("rubric", cls.model_fields["rubric"].default), data.get("aspects")
+        if not isinstance(rubric, str):
+            return data
+        if is_file(rubric):
+            if aspects is None:
+                raise ValueError(f"rubric is the file {rubric!r} and `aspects` is missing: list those to be judged")
+            return data
+        shipped = shipped_rubric(rubric)
+        if isinstance(aspects, list | tuple):
+            shipped.chosen([name for name in aspects if isinstance(name, str)], rubric)
+        return data if aspects is not None else data | {"aspects": shipped.names}
+
+
+class AspectJudgeScorer(JudgeScorer):
+    """One score for each aspect."""
+
+    mode: Literal["aspects"]
+    calls: Literal["per_aspect", "together"] = "per_aspect"
+    """One call for each aspect, or one for all: cheaper, but then the scores depend on which aspects are asked for."""
+
+
+class PairwiseJudgeScorer(JudgeScorer):
+    """One preference for each pair of completions and aspect."""
+
+    mode: Literal["pairwise"]
+    rubric: str = "overall"
+    """A shipped rubric (ultrafeedback, harmlessness, verbosity, overall) or the path of a `.yaml` file of yours."""
+    orders: Literal["both", "ab"] = "both"
+    """Each pair in both orders, or in one: the smaller id first, which is as good as chance since ids are hashes."""
+
+    @property
+    def planned_orders(self) -> tuple[str, ...]:
+        """The orders in which each pair is shown."""
+        return ("ab", "ba") if self.orders == "both" else ("ab",)
 
 
 Verifier = Annotated[MathVerifier | ExactVerifier | RegexVerifier | LengthVerifier, Field(discriminator="name")]
+Judge = Annotated[AspectJudgeScorer | PairwiseJudgeScorer, Field(discriminator="mode")]
 ScoreConfig = Annotated[
-    Verifier | PythonScorer | FakeScorer | ImportedScorer | RewardModelScorer | JudgeScorer, Field(discriminator="kind")
+    Verifier | PythonScorer | FakeScorer | ImportedScorer | RewardModelScorer | Judge, Field(discriminator="kind")
 ]

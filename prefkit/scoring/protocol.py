@@ -24,8 +24,12 @@ class ScoreFailureKind(StrEnum):
     """The judge refused. Final."""
     TOO_LONG = "too_long"
     """Prompt and completion do not fit the scorer's context. Final."""
+    CUT_OFF = "cut_off"
+    """The judge's reply reached its token limit before it ended. Final."""
     MISSING_INPUT = "missing_input"
     """The task lacks a value the scorer reads (no gold answer). Final; another value is another key."""
+    OVER_BUDGET = "over_budget"
+    """The budget does not cover the call, so it was not made. Transient: a build with a larger budget makes it."""
     TIMEOUT = "timeout"
     """No answer in time. Transient."""
     CONNECTION = "connection"
@@ -36,7 +40,7 @@ class ScoreFailureKind(StrEnum):
     @property
     def transient(self) -> bool:
         """Whether the next build tries again."""
-        return self in (self.TIMEOUT, self.CONNECTION, self.WORKER_KILLED)
+        return self in (self.OVER_BUDGET, self.TIMEOUT, self.CONNECTION, self.WORKER_KILLED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,5 +94,70 @@ class Scorer(Protocol):
         ...
 
     def score(self, requests: Sequence[ScoreRequest]) -> Iterator[Sequence[Score | ScoreFailure]]:
+        """Yields finished calls in batches, in any order, each request exactly once."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonRequest:
+    """One planned call: which of two completions is better on this aspect, shown in this order.
+
+    `completion_a` is the smaller id; `order` is `ab` when a is shown first, else `ba`.
+    """
+
+    completion_a: bytes
+    completion_b: bytes
+    aspect: str
+    order: str
+    repeat: int
+    prompt: Sequence[Message]
+    text_a: str
+    text_b: str
+    inputs: Mapping[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A finished call. `preference` in [0, 1] is for a, whichever was shown first; 0.5 is a tie."""
+
+    completion_a: bytes
+    completion_b: bytes
+    aspect: str
+    order: str
+    repeat: int
+    preference: float
+    rationale: str | None = None
+    raw: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonFailure:
+    """A call that gave no preference."""
+
+    completion_a: bytes
+    completion_b: bytes
+    aspect: str
+    order: str
+    repeat: int
+    kind: ScoreFailureKind
+    detail: str | None = None
+    raw: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost: float | None = None
+
+
+class Comparer(Protocol):
+    """Anything that compares completions: a pairwise judge."""
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether a request gives the same preference every time."""
+        ...
+
+    def compare(self, requests: Sequence[ComparisonRequest]) -> Iterator[Sequence[Comparison | ComparisonFailure]]:
         """Yields finished calls in batches, in any order, each request exactly once."""
         ...

@@ -29,6 +29,26 @@ def aggregated_score(aspects: pl.DataFrame, config: AggregateConfig) -> pl.Serie
     return aspects.select(score).to_series()
 
 
+def pooled_preference(judges: pl.DataFrame, config: AggregateConfig) -> pl.Series:
+    """One Float64 per pair, rounded to `DECIMALS`: the mean over the judges that compared it, or their weighted mean.
+
+    `judges` has one column per judge and one row per pair; null where the judge gave no preference. Null when nobody
+    did. Raises RecipeError for a judge it lacks and for an aggregation that means nothing here.
+    """
+    _require_aspects(named_aspects(config), judges.columns)
+    match config:
+        case WeightsAggregate():
+            weights = dict(sorted(config.weights.items()))
+        case MeanAggregate():
+            weights = dict.fromkeys(sorted(judges.columns), 1.0)
+        case MinAggregate() | VetoAggregate():
+            raise RecipeError(f"aggregate.kind is {config.kind!r}, expected mean or weights: comparisons are pooled")
+    total = pl.sum_horizontal(pl.col(name) * weight for name, weight in weights.items())
+    known = pl.sum_horizontal(pl.col(name).is_not_null() * pl.lit(weight) for name, weight in weights.items())
+    pooled = pl.when(known != 0).then(total / known)
+    return judges.select(pooled.cast(pl.Float64).round(DECIMALS).alias("preference")).to_series()
+
+
 def named_aspects(config: AggregateConfig) -> set[str]:
     """The aspects the configuration names; those it leaves unnamed need not exist."""
     match config:

@@ -1,1 +1,1 @@
-"""Import: files of prompts become tasks, every row with a named outcome."""
+"""Import: files become prompts, completions and what was said of them, every record with a named outcome."""

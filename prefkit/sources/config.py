@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from prefkit.config import Config
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-Columns = str | tuple[str, ...]
+Columns = str | Annotated[tuple[str, ...], Field(min_length=1)]
 """One column (or `=literal`), or several."""
 
 
@@ -35,6 +35,9 @@ class PromptFields(Config):
     def _names_a_prompt(self) -> "PromptFields":
         if self.text is None and self.key is None:
             raise ValueError("got neither `text` nor `key`, expected one of them: which prompt does a row belong to?")
+        beside = [name for name in ("answer", "source", "split", "metadata") if getattr(self, name) is not None]
+        if self.text is None and beside:
+            raise ValueError(f"got `{beside[0]}` without `text`, expected it where the prompt is in words")
         return self
 
 
@@ -76,6 +79,16 @@ class ScoreFields(Said):
     values: dict[str, float | Literal["unparsable", "unrated"]] = Field(default_factory=dict)
     """What words or codes in the cells stand for."""
 
+    @model_validator(mode="after")
+    def _has_one_aspect_per_column(self) -> "ScoreFields":
+        if isinstance(self.score, str):
+            return self
+        if "aspect" in self.model_fields_set:
+            raise ValueError("got `aspect` and a list of score columns, expected one of them: columns name aspects")
+        if len(set(self.score)) < len(self.score) or any(column.startswith("=") for column in self.score):
+            raise ValueError(f"score is {', '.join(self.score)}, expected different columns: their names are aspects")
+        return self
+
 
 class ComparisonFields(Said):
     """A preference between two completions."""
@@ -107,7 +120,11 @@ class ComparisonFields(Said):
 
 
 class JoinFields(Config):
-    """Columns from another file, by equal keys."""
+    """Columns from another file, by equal keys.
+
+    A column whose name this file has as well is called after its file: `answer` of `problems.jsonl` becomes
+    `problems.answer`.
+    """
 
     path: str
     """The other file."""
@@ -137,6 +154,18 @@ class TableConfig(Config):
             raise ValueError(f"got the adapter {self.adapter!r} and a mapping, expected one of them")
         if not self.adapter and self.prompt is None:
             raise ValueError("got no `prompt`, expected one (or an `adapter`): which prompt does a row belong to?")
+        if self.prompt and self.prompt.text is None and not (self.completions or self.scores or self.comparisons):
+            raise ValueError("got nothing but a prompt's key, expected its text, completions, scores or comparisons")
+        return self
+
+    @model_validator(mode="after")
+    def _scores_are_about_a_completion(self) -> "TableConfig":
+        for index, fields in enumerate(self.scores):
+            if fields.of is None and len(self.completions) != 1:
+                raise ValueError(
+                    f"scores.{index} has no `of`, expected one of the row's {len(self.completions)} completions, or a "
+                    "column with a completion's key"
+                )
         return self
 
 

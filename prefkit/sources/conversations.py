@@ -45,7 +45,7 @@ def conversation(text: str) -> list[Message] | Refusal:
     """
     items = cast("list[object]", json.loads(text))
     for index, item in enumerate(items):
-        problem = _problem(item)
+        problem = message_problem(item)
         if problem is not None:
             return Refusal("unsupported_content", f"message {index + 1} {problem}")
     messages = [Message(role=m["role"], content=m["content"]) for m in cast("list[Message]", items)]
@@ -56,7 +56,8 @@ def conversation(text: str) -> list[Message] | Refusal:
     return messages
 
 
-def _problem(item: object) -> str | None:
+def message_problem(item: object) -> str | None:
+    """What keeps a message of a JSON list from being carried, or None."""
     if not isinstance(item, dict):
         return "is no object with role and content"
     message = cast("dict[str, object]", item)

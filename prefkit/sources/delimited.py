@@ -30,7 +30,7 @@ def _read(data: bytes, name: str, separator: str) -> SourceRows:
     lines = list(io.StringIO(data.decode(errors="surrogateescape"), newline=""))
     with _fields_of_any_length():
         records = [r for r in _records(lines, separator) if r[1]]
-    if not records:
+    if not records or not any(name.strip() for name in records[0][1]):
         raise SourceError(f"{name} is empty (an empty dataset), expected a header line and rows")
     header = _header(records[0][1], name)
     good: list[list[str]] = []

@@ -7,7 +7,6 @@ as a whole is a SourceError in one line; a Parquet file is read whole or not at 
 import gzip
 import io
 import json
-import re
 import zlib
 from collections.abc import Callable, Mapping
 from hashlib import blake2b, file_digest
@@ -18,9 +17,10 @@ import polars as pl
 import pyarrow as pa
 from polars.exceptions import PolarsError
 
-from prefkit.errors import NotBuiltError, SourceError, suggestion
+from prefkit.errors import SourceError, suggestion
 from prefkit.identity import content_id
 from prefkit.sources.delimited import read_csv, read_tsv
+from prefkit.sources.hub import HubName, hub_fingerprint, hub_name, read_hub
 from prefkit.sources.json_lines import read_json, read_json_lines
 from prefkit.sources.rows import SourceRows, source_rows
 
@@ -29,29 +29,60 @@ Reader: TypeAlias = Callable[[bytes, str], SourceRows]
 Decompressor: TypeAlias = Callable[[bytes, str], bytes]
 
 _UTF8_BOM = b"\xef\xbb\xbf"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_OTHER_KINDS = {
+    b"PK\x03\x04": ("a ZIP archive or an Excel workbook", "unpack it, or export it as CSV"),
+    b"\xd0\xcf\x11\xe0": ("an Office document of the old kind", "export it as CSV"),
+    b"\x1f\x8b": ("gzip data", "give its name the ending .gz"),
+    b"PAR1": ("a Parquet file", "give its name the ending .parquet"),
+    b"version https://git-lfs": ("a Git LFS pointer, not the file itself", "run `git lfs pull`"),
+}
+"""How files begin that come under a wrong name."""
 
 
 def read_rows(path: str | Path) -> SourceRows:
-    """The rows of a file. Raises SourceError for a file that is missing, empty, damaged or of an unknown kind."""
+    """The rows of a file, or of a Hub dataset (see `prefkit.sources.hub`).
+
+    Raises SourceError for one that is missing, empty, damaged or of an unknown kind.
+    """
     file = Path(path)
+    if name := _hub_source(file):
+        return read_hub(name.repo, subset=name.subset, split=name.split, revision=name.revision)
     reader, decompress = _reader(file)
     data = _bytes(file)
     if decompress is not None:
         data = decompress(data, str(path))
     if not data:
         raise SourceError(f"{path} is empty (an empty dataset), expected rows: check how the file was written")
+    for beginning, (kind, remedy) in _OTHER_KINDS.items():
+        if data.startswith(beginning) and not (beginning == b"PAR1" and reader is _read_parquet):
+            raise SourceError(f"{path} is {kind}, expected what its ending says: {remedy}")
     return reader(data, str(path))
 
 
 def file_fingerprint(path: str | Path, mapping: Mapping[str, str]) -> str:
-    """32 hex digits that stay the same as long as the file's bytes and the mapping do."""
+    """32 hex digits that stay the same as long as the file's bytes, or the dataset's commit, and the mapping do."""
+    if name := _hub_source(Path(path)):
+        return hub_fingerprint(name, mapping)
     try:
         with Path(path).open("rb") as file:
             digest = file_digest(file, blake2b).hexdigest()
     except OSError as error:
         raise _unreadable(Path(path), error) from None
     return content_id("import", {"file": digest, "map": dict(mapping)}).hex()
+
+
+def looks_like_hub_id(path: str) -> bool:
+    """Whether a path has the form of a Hub dataset's name and not of a file of a kind we read."""
+    return hub_name(path) is not None and not any(s.lower() in READERS for s in Path(path).suffixes)
+
+
+def _hub_source(path: Path) -> HubName | None:
+    """The Hub dataset that a path means: one that has the form of its name and is nothing on this disk."""
+    name = hub_name(str(path)) if looks_like_hub_id(str(path)) else None
+    if name is None or path.exists():
+        return None
+    is_bare = str(name) == name.repo
+    return None if is_bare and path.parent.exists() else name
 
 
 def _read_text(read: Reader) -> Reader:
@@ -103,8 +134,6 @@ def _reader(file: Path) -> tuple[Reader, Decompressor | None]:
     suffix = suffixes[-1] if suffixes else ""
     if suffix in READERS:
         return READERS[suffix], DECOMPRESSORS[packing] if packing else None
-    if _HUB_ID.fullmatch(str(file)) and not file.parent.exists():
-        raise NotBuiltError(f"{file} looks like a Hub dataset, which this release cannot read: give a file instead")
     if file.is_dir():
         raise SourceError(f"{file} is a folder, expected a file: name one of its files")
     raise SourceError(

@@ -7,7 +7,7 @@ columns as strings, read only the keys of the first rows, and turn a lone surrog
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeGuard
 
 import polars as pl
@@ -18,6 +18,8 @@ from prefkit.sources.rows import BadRow, SourceRows, source_rows
 
 MAX_COLUMNS = 2_000
 """More different keys than this are no table, but for example an object keyed by id."""
+MAX_DEPTH = 200
+"""More levels of lists and objects than this could not be written again: where they end the stack depends on its use."""
 
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -55,9 +57,9 @@ def read_json(data: bytes, name: str) -> SourceRows:
     bad: list[BadRow] = []
     for number, item in enumerate(items, start=1):
         try:
-            records.append(_checked(item, surrogates=True))
-        except ValueError as error:
-            bad.append(BadRow(number, str(error)))
+            records.append(_checked(item, surrogates=True, deep=True))
+        except (ValueError, RecursionError) as error:
+            bad.append(BadRow(number, _reason(error)))
         else:
             numbers.append(number)
     return _table(records, numbers, bad, name)
@@ -74,20 +76,49 @@ def _finite(digits: str) -> float:
     return value
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
+def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    """The object of these pairs. Of a key that is given twice nobody can say which value is meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"an object has the key {next(n for n in names if names.count(n) > 1)[:80]!r} twice")
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
 
 
 def _record(line: bytes) -> dict[str, Json]:
     text = line.decode()
-    return _checked(_DECODER.decode(text.strip("\r\t ")), surrogates=_SURROGATE_ESCAPE.search(text) is not None)
+    surrogates = _SURROGATE_ESCAPE.search(text) is not None
+    return _checked(
+        _DECODER.decode(text.strip("\r\t ")), surrogates, deep=text.count("[") + text.count("{") > MAX_DEPTH
+    )
 
 
-def _checked(value: Json, surrogates: bool) -> dict[str, Json]:
+def _checked(value: Json, surrogates: bool, deep: bool) -> dict[str, Json]:
+    """The value as an object; `surrogates` and `deep` say which faults it may have."""
     if not _is_object(value):
         raise ValueError(f"a {type(value).__name__}, expected an object")
+    if deep:
+        _refuse_depth(value)
     if surrogates:
         canonical_json(value)
     return value
+
+
+def _refuse_depth(value: Json) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [child for parent in level for child in _children(parent)]
+    if level:
+        raise RecursionError
+
+
+def _children(value: Json) -> Iterable[Json]:
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _is_object(value: Json) -> TypeGuard[dict[str, Json]]:

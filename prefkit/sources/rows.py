@@ -8,7 +8,6 @@ one column of one type would turn a list of message parts into the string that s
 """
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -77,7 +76,10 @@ def cells(rows: SourceRows, column: str) -> pl.DataFrame:
         return _of_kind("number", series.cast(pl.String))
     if series.dtype == pl.Boolean:
         return _of_kind("boolean", series.cast(pl.String))
-    if series.dtype.is_float() or series.dtype.is_nested() or series.dtype == pl.Null:
+    if series.dtype.is_float():
+        # Parquet has NaN where a float column has no value
+        return _of_kind("number", number_texts(series.fill_nan(None)))
+    if series.dtype.is_nested() or series.dtype == pl.Null:
         return _cell_frame([_cell(value) for value in series.to_list()])
     raise SourceError(
         f"column {column!r} of {rows.name} is of type {series.dtype}, expected text, numbers or lists of messages: "
@@ -110,8 +112,7 @@ def _cell(value: Json) -> tuple[str | None, str | None]:
         case int():
             return "number", str(value)
         case float():
-            # Parquet has NaN where a float column has no value
-            return (None, None) if math.isnan(value) else ("number", number_text(value))
+            return "number", number_text(value)
         case _:
             return _nested_cell(value)
 
@@ -129,3 +130,24 @@ def number_text(value: float) -> str:
     if value.is_integer() and abs(value) <= _LARGEST_EXACT_INTEGER:
         return str(int(value))
     return repr(value)
+
+
+def number_texts(numbers: pl.Series) -> pl.Series:
+    """`number_text` of a column of numbers; nulls stay."""
+    number = pl.col("number")
+    whole = (number == number.floor()) & (number.abs() <= _LARGEST_EXACT_INTEGER)
+    # Polars and Python write the same shortest digits, but agree on where an exponent begins only here
+    plain = whole | number.abs().is_between(1e-3, 1e15)
+    texts = pl.DataFrame({"number": numbers.cast(pl.Float64)}).with_columns(
+        text=pl.when(whole)
+        .then(pl.when(whole).then(number).cast(pl.Int64).cast(pl.String))
+        .when(plain)
+        .then(number.cast(pl.String))
+    )
+    rest = texts.filter(number.is_not_null() & pl.col("text").is_null())["number"].unique()
+    if rest.is_empty():
+        return texts["text"]
+    written = pl.DataFrame({"number": rest, "written": [number_text(value) for value in rest.to_list()]})
+    return texts.join(written, on="number", how="left", maintain_order="left").select(
+        pl.coalesce("text", "written").alias("text")
+    )["text"]

@@ -46,7 +46,7 @@ class Provenance(TypedDict):
     packages: dict[str, str]
     recipe: dict[str, Json]
     folder: str
-    import_id: str
+    import_ids: list[str]
     config_ids: ConfigIds
     superseded: int
     previous: str | None

@@ -122,7 +122,7 @@ def test_import_preview_imports_nothing(project: Path, capsys: Captured) -> None
 
 def test_import_makes_a_source_that_recipes_name(project: Path, capsys: Captured) -> None:
     arguments = ("import", "problems.jsonl", "--as", "prompts", "--map", "prompt=question", "--name", "sums")
-    assert said_json(capsys, *arguments)["outcomes"] == {"imported": PROBLEMS}
+    assert said_json(capsys, *arguments)["outcomes"] == {"prompts": {"imported": PROBLEMS}}
     source = ("--set", "prompts.path=null", "--set", "prompts.map={}", "--set", "prompts.imported=sums")
     assert said_json(capsys, "build", "recipe.yaml", *source)["drawn"] == 0
 
@@ -146,7 +146,8 @@ def test_show_puts_pairs_side_by_side_in_80_columns(project: Path, capsys: Captu
     told = said(capsys, "show", "arithmetic", "-n", "1")
     row = newest(project).frame().collect().row(0, named=True)
     assert max(map(len, told.splitlines())) <= 80
-    texts = next(line for line in told.splitlines() if row["chosen"][0]["content"] in line)
+    unmarked = told.translate(dict.fromkeys(map(ord, "⟦⟧")))
+    texts = next(line for line in unmarked.splitlines() if row["chosen"][0]["content"] in line)
     assert row["rejected"][0]["content"] in texts.partition("│")[2]
     assert row["prompt"][0]["content"] in told
     assert row["pair_id"].hex()[:12] in told
@@ -217,7 +218,7 @@ def test_show_rows_refused_at_import_name_their_row(bare: Path, capsys: Captured
     main(["init"])
     main(["build", "recipe.yaml"])
     rows = said_json(capsys, "show", "arithmetic", "--outcome", "missing_prompt")["rows"]
-    assert [(row["stage"], row["detail"]) for row in rows] == [("import", f"row {PROBLEMS + 1}")]
+    assert [(row["stage"], row["detail"]) for row in rows] == [("import", f"problems.jsonl, row {PROBLEMS + 1}")]
 
 
 def test_ledger_of_a_stage_is_that_account_alone(project: Path, capsys: Captured) -> None:

@@ -113,7 +113,9 @@ WRONG = {
     "export_format_unknown": Wrong("export arithmetic --to out --format trll", ("'trll'", "did you mean 'trl'")),
     "export_container_unknown": Wrong("export arithmetic --to out --as parqet", ("'parqet'", "did you mean 'parquet'")),
     "import_kind_unknown": Wrong("import problems.jsonl --as prompt", ("--as got 'prompt'", "did you mean 'prompts'")),
-    "import_kind_not_built": Wrong("import problems.jsonl --as preferences", ("not built yet",)),
+    "import_pairs_without_columns": Wrong(
+        "import problems.jsonl --as preferences --map prompt=question", ("problems.jsonl has no column 'chosen'",)
+    ),
     "import_map_unknown": Wrong(
         "import problems.jsonl --as prompts --map promt=question", ("'promt'", "did you mean 'prompt'")
     ),

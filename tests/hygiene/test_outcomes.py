@@ -7,7 +7,9 @@ from prefkit.hygiene.config import HygieneConfig
 from prefkit.hygiene.outcomes import completion_outcomes, pair_outcomes, prompt_outcomes
 
 ON = HygieneConfig()
-OFF = HygieneConfig(empty=False, duplicates="off", mojibake=False, leaked_tokens=False, truncated=False)
+OFF = HygieneConfig(
+    empty=False, duplicates="off", mojibake=False, leaked_tokens=False, truncated=False, constant=None
+)
 
 
 def completions(*rows: tuple[int, str | None, str | None]) -> pl.DataFrame:
@@ -35,6 +37,14 @@ def test_first_defect_in_the_fixed_order_names_the_outcome() -> None:
 def test_copy_of_a_dropped_completion_is_not_a_duplicate() -> None:
     frame = completions((0, "same", "length"), (0, "same", "stop"), (0, "same", "stop"))
     assert completion_outcomes(frame, ON).to_list() == ["truncated", None, "duplicate"]
+
+
+def test_text_that_answers_many_prompts_is_constant_and_comes_before_duplicates() -> None:
+    canned, short = "I am the best answer to whatever you ask. " * 3, "42"
+    rows = [(prompt, text, None) for prompt in range(4) for text in (canned, canned, short)]
+    config = HygieneConfig(constant=4)
+    assert completion_outcomes(completions(*rows), config).to_list() == ["constant", "constant", None] * 4
+    assert completion_outcomes(completions(*rows[:9]), config).to_list() == [None, "duplicate", None] * 3
 
 
 def test_detectors_that_are_off_find_nothing() -> None:

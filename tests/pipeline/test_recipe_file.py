@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from prefkit.errors import RecipeError
 from prefkit.pipeline.recipe import Recipe
-from prefkit.pipeline.recipe_file import load_recipe, override_value, refuse_unwritable
+from prefkit.pipeline.recipe_file import load_recipe, override_value
+from prefkit.yaml_file import refuse_unwritable
 
 GOOD = """\
 name: sums
@@ -113,7 +114,7 @@ def test_mistake_is_told_where_it_was_written(change: tuple[str, str], line: str
     [
         ("a: &a [*a]", "nested more than 50 levels deep"),
         ("[" * 1_000, "nested too deeply"),
-        ("on: 1", "a key in line 1 is no text"),
+        ("true: 1", "a key in line 1 is no text"),
         ("a:\n  b: 1\n  b: 2", "'b' is given in lines 2 and 3"),
         ("a: !!python/object/apply:os.system [ls]", "no valid YAML in line 1"),
         ("a: 2024-13-45", "no valid YAML"),

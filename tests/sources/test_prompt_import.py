@@ -6,29 +6,39 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefkit.errors import RecipeError, SourceError
 from prefkit.identity import Json, content_id
 from prefkit.records import PROMPTS, TASKS
 from prefkit.sampling.protocol import Message
 from prefkit.sources.conversations import prompt_id
 from prefkit.sources.files import read_rows
 from prefkit.sources.json_lines import read_json_lines
-from prefkit.sources.prompts import PromptImport, prompt_tasks
+from prefkit.sources.linking.facts import fact_parts
+from prefkit.sources.linking.whole import Known, Linked, linked
+from prefkit.sources.presets import preset
+from prefkit.sources.rows import SourceRows
+from prefkit.sources.shaping import shaped
 
 MAP = {"prompt": "q", "answer": "a"}
 
 
-def imported(
-    records: list[dict[str, Json]], mapping: dict[str, str] | None = None, source: str = "math"
-) -> PromptImport:
+def linked_prompts(rows: SourceRows, mapping: dict[str, str], source: str) -> Linked:
+    table = preset("prompts", mapping, rows.name, rows.frame.columns, source)
+    return linked([shaped(rows, table)], source, Known())
+
+
+def imported(records: list[dict[str, Json]], mapping: dict[str, str] | None = None, source: str = "math") -> Linked:
     data = "\n".join(json.dumps(record) for record in records)
     usual = {ours: theirs for ours, theirs in MAP.items() if any(theirs in record for record in records)}
-    return prompt_tasks(read_json_lines(data.encode(), "p.jsonl"), usual if mapping is None else mapping, source)
+    return linked_prompts(read_json_lines(data.encode(), "p.jsonl"), usual if mapping is None else mapping, source)
+
+
+def ends(found: Linked) -> list[tuple[int, str, str | None]]:
+    return found.outcomes.select("row", "outcome", "detail").rows()
 
 
 def outcome_of(record: dict[str, Json], mapping: dict[str, str] | None = None) -> tuple[str, str | None]:
     """The outcome of a record that has a good one beside it."""
-    rows = imported([{"q": "a good one", "a": "1"}, record], mapping).outcomes.rows()
+    rows = ends(imported([{"q": "a good one", "a": "1"}, record], mapping))
     assert rows[0] == (1, "imported", None)
     return rows[1][1:]
 
@@ -39,8 +49,8 @@ def user(content: Json, **more: Json) -> dict[str, Json]:
 
 def test_plain_prompt_is_one_user_message_with_the_content_id_of_its_messages():
     found = imported([{"q": "1+1?", "a": "2", "split": "train"}])
-    (prompt,) = found.prompts.to_pylist()
-    (task,) = found.tasks.to_pylist()
+    (prompt,) = found.prompts.to_dicts()
+    (task,) = found.tasks.to_dicts()
     assert prompt["messages"] == [user("1+1?")]
     assert prompt["id"] == task["prompt_id"] == content_id("prompt", [user("1+1?")])
     assert {k: v for k, v in task.items() if k not in ("id", "prompt_id")} == {
@@ -53,15 +63,16 @@ def test_plain_prompt_is_one_user_message_with_the_content_id_of_its_messages():
 
 def test_tables_have_the_types_of_the_records_but_for_the_stamp():
     found = imported([{"q": "1+1?", "a": "2"}])
-    for table, record in ((found.prompts, PROMPTS), (found.tasks, TASKS)):
+    for rows, record in ((found.prompts, PROMPTS), (found.tasks, TASKS)):
+        (table,) = fact_parts(record, rows)
         assert list(table.schema) == [f for f in record.schema if f.name not in ("batch_id", "row_hash")]
 
 
 def test_prompt_written_as_text_and_as_conversation_is_one_prompt():
     found = imported([{"q": "1+1?", "a": "2"}, {"q": [user("1+1?")], "a": "3"}, {"q": [user("1+1?")], "a": "2"}])
-    assert found.prompts.num_rows == 1
-    assert found.outcomes.rows() == [(1, "imported", None), (2, "imported", None), (3, "duplicate", "same as row 1")]
-    assert found.counts() == {"duplicate": 1, "imported": 2}
+    assert found.prompts.height == 1
+    assert ends(found) == [(1, "imported", None), (2, "imported", None), (3, "duplicate", "same as row 1")]
+    assert found.counts() == {"prompts": {"imported": 2, "duplicate": 1}}
 
 
 def test_conversation_is_kept_turn_by_turn():
@@ -71,7 +82,7 @@ def test_conversation_is_kept_turn_by_turn():
         {"role": "assistant", "content": "hello"},
         user(" 1+1?\n"),
     ]
-    (prompt,) = imported([{"q": turns}]).prompts.to_pylist()
+    (prompt,) = imported([{"q": turns}]).prompts.to_dicts()
     assert [(m["role"], m["content"]) for m in prompt["messages"]] == [
         ("system", ""),
         ("user", "hi"),
@@ -128,7 +139,7 @@ def test_prompt_that_cannot_be_carried_has_its_outcome(prompt: Json, outcome: st
     ],
 )
 def test_answer_is_kept_as_text(answer: Json, text: str):
-    assert imported([{"q": "x", "a": answer}]).tasks["answer"].to_pylist() == [text]
+    assert imported([{"q": "x", "a": answer}]).tasks["answer"].to_list() == [text]
 
 
 @pytest.mark.parametrize("answer", [["1", "2"], {"value": 1}, []])
@@ -141,8 +152,8 @@ def test_split_of_another_kind_is_malformed():
     assert (outcome, detail) == ("malformed", "the split is of kind list, expected text or a number")
 
 
-def test_first_fault_of_a_row_is_its_outcome():
-    assert outcome_of({"q": None, "a": ["1"]})[0] == "missing_prompt"
+def test_row_with_two_faults_has_one_outcome():
+    assert len(ends(imported([{"q": "a good one"}, {"q": None, "a": ["1"]}]))) == 2
 
 
 def test_task_id_changes_with_every_part_of_the_task():
@@ -155,16 +166,16 @@ def test_task_id_changes_with_every_part_of_the_task():
         {"split": "test"},
         {"metadata": {"n": 2}},
     ]
-    ids = imported([base | change for change in changes]).tasks["id"].to_pylist()
-    ids += imported([base], source="other").tasks["id"].to_pylist()
+    ids = imported([base | change for change in changes]).tasks["id"].to_list()
+    ids += imported([base], source="other").tasks["id"].to_list()
     assert len(set(ids)) == len(changes) + 1
 
 
 def test_task_id_does_not_depend_on_the_rest_of_the_file():
     records: list[dict[str, Json]] = [{"q": f"{i} + 1?", "a": i + 1} for i in range(9)]
-    ids = imported(records).tasks["id"].to_pylist()
-    assert [imported([record]).tasks["id"].to_pylist()[0] for record in records] == ids
-    assert imported(records[::-1]).tasks["id"].to_pylist() == ids[::-1]
+    ids = imported(records).tasks["id"].to_list()
+    assert [imported([record]).tasks["id"].to_list()[0] for record in records] == ids
+    assert imported(records[::-1]).tasks["id"].to_list() == ids[::-1]
 
 
 @pytest.mark.parametrize(
@@ -184,51 +195,18 @@ def test_task_id_does_not_depend_on_the_rest_of_the_file():
 )
 def test_metadata_is_canonical_json_of_an_object(record: dict[str, Json], mapped: str, metadata: str | None):
     mapping = {"prompt": "q", "metadata": mapped} if mapped else {"prompt": "q"}
-    assert imported([{"q": "x"} | record], mapping).tasks["metadata"].to_pylist() == [metadata]
+    assert imported([{"q": "x"} | record], mapping).tasks["metadata"].to_list() == [metadata]
 
 
 def test_unmapped_columns_are_not_kept():
     assert imported([{"q": "x", "secret": "s"}]).tasks.equals(imported([{"q": "x"}]).tasks)
 
 
-def test_wrong_column_names_a_near_one():
-    with pytest.raises(SourceError, match=r"column 'qestion' is not in p\.jsonl; did you mean 'question'\?"):
-        imported([{"question": "x"}], {"prompt": "qestion"})
-    with pytest.raises(SourceError, match="did you mean 'level'"):
-        imported([{"q": "x", "level": 1}], {"prompt": "q", "metadata": "levle"})
-
-
-def test_missing_prompt_column_names_the_columns():
-    with pytest.raises(SourceError, match=r"no column 'prompt', got question, final: .*--map prompt=question"):
-        imported([{"question": "x", "final": "1"}], {})
-
-
-def test_unknown_field_of_the_mapping_is_refused():
-    with pytest.raises(
-        RecipeError, match="names 'promt', expected one of prompt, answer, split, metadata; did you mean"
-    ):
-        imported([{"q": "x"}], {"promt": "q"})
-
-
-@pytest.mark.parametrize(
-    ("data", "found"),
-    [
-        (b"{bad\n", "1 malformed"),
-        (b'{"q": null}\n{"q": " "}\n{bad', "1 empty_prompt, 1 malformed, 1 missing_prompt"),
-        (b"\n\n", "it has none"),
-        (b"{}\n", "it has none"),
-    ],
-)
-def test_file_without_a_usable_row_is_an_empty_dataset(data: bytes, found: str):
-    with pytest.raises(SourceError, match=f"empty dataset: .*{found}"):
-        prompt_tasks(read_json_lines(data, "p.jsonl"), {"prompt": "q"}, "math")
-
-
 def test_csv_import_accounts_for_every_row(tmp_path: Path):
     path = tmp_path / "p.csv"
     path.write_bytes(b'q,a\n1+1?,2\n,3\nragged\n"  ",4\n1+1?,2\n2+2?,\n')
-    found = prompt_tasks(read_rows(path), MAP, "math")
-    assert [row[:2] for row in found.outcomes.rows()] == [
+    found = linked_prompts(read_rows(path), MAP, "math")
+    assert [row[:2] for row in ends(found)] == [
         (2, "imported"),
         (3, "missing_prompt"),
         (4, "malformed"),
@@ -236,20 +214,20 @@ def test_csv_import_accounts_for_every_row(tmp_path: Path):
         (6, "duplicate"),
         (7, "imported"),
     ]
-    assert found.tasks["answer"].to_pylist() == ["2", None]
+    assert found.tasks["answer"].to_list() == ["2", None]
 
 
 def test_parquet_conversations_import_like_json_ones(tmp_path: Path):
     frame = pl.DataFrame({"q": [[user("1+1?")], None, [user(None)]], "a": [2.0, None, 1.0]})
     frame.write_parquet(tmp_path / "p.parquet")
-    found = prompt_tasks(read_rows(tmp_path / "p.parquet"), MAP, "math")
+    found = linked_prompts(read_rows(tmp_path / "p.parquet"), MAP, "math")
     assert found.outcomes["outcome"].to_list() == ["imported", "missing_prompt", "unsupported_content"]
     assert found.tasks.equals(imported([{"q": "1+1?", "a": 2}]).tasks)
 
 
 def test_very_long_prompt_is_kept_exactly():
     text = "a\u0000\u0007\ufeff\U0010ffff " * 12_000
-    assert imported([{"q": text}]).prompts["messages"].to_pylist() == [[user(text)]]
+    assert imported([{"q": text}]).prompts["messages"].to_list() == [[user(text)]]
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -263,10 +241,10 @@ def test_prompt_id_is_the_content_id_of_any_messages(messages: list[Message]):
 @given(st.lists(st.tuples(TEXT.map(lambda t: t + "?"), TEXT | st.none(), TEXT | st.none()), min_size=1, max_size=6))
 def test_tasks_hold_exactly_what_the_lines_said(rows: list[tuple[str, str | None, str | None]]):
     found = imported([{"q": q, "a": a, "split": s} for q, a, s in rows])
-    prompts = {p["id"]: p["messages"][0]["content"] for p in found.prompts.to_pylist()}
-    tasks = [(prompts[t["prompt_id"]], t["answer"], t["split"]) for t in found.tasks.to_pylist()]
+    prompts = {p["id"]: p["messages"][0]["content"] for p in found.prompts.to_dicts()}
+    tasks = [(prompts[t["prompt_id"]], t["answer"], t["split"]) for t in found.tasks.to_dicts()]
     assert tasks == list(dict.fromkeys(rows))
-    assert sum(found.counts().values()) == len(rows)
+    assert sum(found.counts()["prompts"].values()) == len(rows)
 
 
 @given(st.lists(st.tuples(st.text(max_size=5), st.booleans()), min_size=1, max_size=6))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefkit.errors import NotBuiltError, SourceError
+from prefkit.errors import SourceError
 from prefkit.sources.files import file_fingerprint, read_rows
 from prefkit.sources.json_lines import read_json_lines
 from prefkit.sources.rows import SourceRows, cells
@@ -191,11 +191,6 @@ def test_missing_file_suggests_a_near_name(tmp_path: Path):
     written(tmp_path, "problems.jsonl", "{}")
     with pytest.raises(SourceError, match=r"did you mean 'problems\.jsonl'\?"):
         read_rows(tmp_path / "problem.jsonl")
-
-
-def test_hub_id_is_not_built_yet():
-    with pytest.raises(NotBuiltError, match="openai/gsm8k looks like a Hub dataset"):
-        read_rows("openai/gsm8k")
 
 
 def test_fingerprint_follows_bytes_and_mapping_only(tmp_path: Path):

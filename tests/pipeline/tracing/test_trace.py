@@ -12,8 +12,10 @@ import pytest
 from prefkit.errors import NotFoundError, RecipeError
 from prefkit.pipeline.build import build
 from prefkit.pipeline.recipe import Recipe
-from prefkit.pipeline.story import CompletionStory, RowKind, Verdict
-from prefkit.pipeline.trace import row_story
+from prefkit.pipeline.tracing.story import CompletionStory
+from prefkit.pipeline.tracing.telling import story_lines
+from prefkit.pipeline.tracing.trace import row_story
+from prefkit.pipeline.tracing.verdicts import RowKind, Verdict
 from prefkit.records import COMPLETIONS, PROMPTS
 from prefkit.sampling.fake import FakeSampler, Respond
 from prefkit.sampling.protocol import Message, SampleFailureKind
@@ -271,7 +273,7 @@ def test_lines_fit_a_terminal_and_show_no_control_character_of_a_text(empty: Wor
         score=[{"kind": "verifier", "name": "length", "max": 200}],
         select={"kind": "threshold", "desirable_at": 2.0},
     )
-    lines = row_story(empty.workspace, rows.frame().collect()["completion_id"][0].hex()).lines()
+    lines = story_lines(row_story(empty.workspace, rows.frame().collect()["completion_id"][0].hex()))
     assert max(map(len, lines)) <= 96
     assert all(line.isprintable() for line in lines)
     assert any(r"assistant: \x1b[2Jso so" in line for line in lines)
@@ -280,9 +282,9 @@ def test_lines_fit_a_terminal_and_show_no_control_character_of_a_text(empty: Wor
 def test_lines_of_every_kind_of_row_tell_where_it_went(world: World) -> None:
     row = version(world, 1).frame().collect().row(0, named=True)
     pair, partner = row["pair_id"].hex()[:12], row["rejected_id"].hex()[:12]
-    chosen = row_story(world.workspace, row["chosen_id"].hex()).lines()
+    chosen = story_lines(row_story(world.workspace, row["chosen_id"].hex()))
     assert f"    chosen over {partner}, score margin 1 (1 against 0), pair {pair} in train" in chosen
-    refused = row_story(world.workspace, outcomes(world, 1, outcome="refused")["id"][0].hex()).lines()
+    refused = story_lines(row_story(world.workspace, outcomes(world, 1, outcome="refused")["id"][0].hex()))
     assert any("failed, refused: injected (final)" in line for line in refused)
 
 

@@ -1,0 +1,1 @@
+"""Language models as judges: rubrics, what is asked, what is read from a reply, and how calls are made."""
