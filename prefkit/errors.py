@@ -7,6 +7,7 @@
     ├── NotFoundError      (LookupError)    a version, tag, row or outcome that does not exist
     ├── MissingExtraError  (ImportError)    an optional dependency is not installed
     ├── EndpointError      (ConnectionError) a judge's endpoint is unreachable, refuses the key or is no chat endpoint
+    ├── SyncError          (RuntimeError)   a sampler does not hold the weights it is meant to hold
     ├── NotBuiltError      (RuntimeError)   the recipe asks for a stage this release does not have
     ├── LedgerError        (RuntimeError)   the accounts do not add up: the build is refused
     └── DamageError        (RuntimeError)   stored bytes are not the bytes that were written
@@ -17,6 +18,9 @@ keeps its traceback. To add one: inherit from PrefkitError and the standard erro
 
 from difflib import get_close_matches
 from typing import ClassVar
+
+_MOST_NAMES = 12
+"""So many known names are listed."""
 
 
 class PrefkitError(Exception):
@@ -49,6 +53,12 @@ class EndpointError(PrefkitError, ConnectionError):
     """An endpoint that cannot be used: unreachable, another key or model expected, or no chat endpoint at all."""
 
 
+class SyncError(PrefkitError, RuntimeError):
+    """A sampler does not hold the weights it is meant to hold: nothing is sampled from it."""
+
+    exit_code: ClassVar[int] = 1
+
+
 class NotBuiltError(PrefkitError, RuntimeError):
     """The recipe is valid but asks for a stage this release does not have."""
 
@@ -66,8 +76,9 @@ class DamageError(PrefkitError, RuntimeError):
 
 
 def suggestion(got: str, known: list[str]) -> str:
-    """`; did you mean 'x'?` when a known name is close to `got`, else the known names, else nothing."""
+    """`; did you mean 'x'?` when a known name is close to `got`, else the known names or the first of many."""
     close = get_close_matches(got, known, n=1)
     if close:
         return f"; did you mean {close[0]!r}?"
-    return f"; known: {', '.join(sorted(known))}" if known else ""
+    more = f" and {len(known) - _MOST_NAMES:,} more" if len(known) > _MOST_NAMES else ""
+    return f"; known: {', '.join(sorted(known)[:_MOST_NAMES])}{more}" if known else ""

@@ -22,10 +22,13 @@ def row_hashes(table: pa.Table, columns: list[str]) -> Words:
     """One hash per row over the named columns, shape [rows]; equal rows have equal hashes."""
     total = np.zeros(table.num_rows, np.uint64)
     for name in columns:
-        column = table[name].combine_chunks()
-        array = column if isinstance(column, pa.Array) else pa.concat_arrays(column.chunks)
-        total = mix64(total * _ODD + hashed(array) + np.uint64(xxh3_64_intdigest(name.encode())))
+        total = mix64(total * _ODD + hashed(one_array(table[name])) + np.uint64(xxh3_64_intdigest(name.encode())))
     return total
+
+
+def one_array(column: pa.ChunkedArray) -> pa.Array:
+    """The column as one array, copied only where it is in several."""
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [pa.array([], column.type)])
 
 
 def hashed(array: pa.Array) -> Words:

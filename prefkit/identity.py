@@ -80,7 +80,7 @@ def id_words(ids: pa.Array) -> Words:
     """A column of 16-byte ids as two 64-bit words each, shape [rows, 2]."""
     fixed = ids.cast(pa.binary(ID_BYTES))
     data = np.frombuffer(fixed.buffers()[1], dtype="<u8") if len(fixed) else np.empty(0, "<u8")
-    return data[fixed.offset * 2 : (fixed.offset + len(fixed)) * 2].reshape(-1, 2).astype(np.uint64)
+    return data[fixed.offset * 2 : (fixed.offset + len(fixed)) * 2].reshape(-1, 2).astype(np.uint64, copy=False)
 
 
 def id_column(words: Words) -> pa.Array:

@@ -54,7 +54,7 @@ class Ledger:
 
     def add(self, stage: str, unit: str, planned: int, outcomes: pl.Series, kept: Collection[str]) -> None:
         """Counts a stage's outcome column, whose values `kept` go on to the next stage, and checks the sum."""
-        counted = outcomes.alias("outcome").drop_nulls().cast(pl.String).value_counts()
+        counted = outcomes.alias("outcome").drop_nulls().value_counts().cast({"outcome": pl.String})
         counts: dict[str, int] = dict(counted.sort("count", "outcome", descending=[True, False]).iter_rows())
         self.put(StageAccount(stage, unit, planned, counts, sum(counts.get(k, 0) for k in kept)))
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from prefkit.errors import NotFoundError, suggestion
 from prefkit.identity import Json
 from prefkit.ledger import StageAccount
+from prefkit.store.manifest import Measure
 from prefkit.store.versions import Version
 
 
@@ -26,6 +27,21 @@ def accounts_json(accounts: Sequence[StageAccount]) -> list[Json]:
         {"stage": a.stage, "unit": a.unit, "planned": a.planned, "outcomes": dict(a.outcomes), "kept": a.kept}
         for a in accounts
     ]
+
+
+def judge_lines(version: Version) -> list[str]:
+    """What the version's pairwise judges prefer besides quality, a line per measure."""
+    return [
+        f"judge {report['judge']}: {name.replace('_', ' ')} {_interval(measure)}"
+        for report in version.content["judges"]
+        for name, measure in report["measures"].items()
+    ]
+
+
+def _interval(measure: Measure) -> str:
+    if measure["value"] is None:
+        return "unknown, no pair counts"
+    return f"{measure['value']:.3f} ({measure['low']:.3f} to {measure['high']:.3f}, {measure['pairs']:,} pairs)"
 
 
 def _require(got: str, known: Sequence[str], what: str, version: Version) -> None:

@@ -3,16 +3,17 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 from cyclopts import Parameter
 
-from prefkit.cli.accounts import accounts_json, accounts_of
+from prefkit.cli.accounts import accounts_json, accounts_of, judge_lines
 from prefkit.cli.console import count, counted, note, say, say_all, say_json, table
 from prefkit.cli.ledger import ledger_table
 from prefkit.cli.options import AsJson, WorkspacePath, opened
 from prefkit.cli.reporters import reporter
 from prefkit.errors import RecipeError, suggestion
+from prefkit.identity import Json
 from prefkit.pipeline.build import Built
 from prefkit.pipeline.build import build as built
 from prefkit.pipeline.dry_run import DryRun, dry_run_of
@@ -76,15 +77,19 @@ def _show_built(done: Built, json: bool) -> None:
         say_json(
             {
                 "version": version.label, "new": done.new, "drawn": done.drawn, "labelled": done.labelled,
+                "compared": done.compared, "spent": {"tokens": done.spent.tokens, "usd": done.spent.usd},
                 "splits": version.splits, "to_retry": version.content["to_retry"],
-                "ledger": accounts_json(accounts_of(version)),
+                "judges": cast("list[Json]", version.content["judges"]), "ledger": accounts_json(accounts_of(version)),
             }
         )  # fmt: skip
         return
     unchanged = "" if done.new else ", unchanged"
-    say(f"{version.label}{unchanged}: {rows_of(version)}; {count(done.drawn)} drawn, {count(done.labelled)} labelled")
+    compared = f", {count(done.compared)} compared" if done.compared else ""
+    spent = f"; {count(done.spent.tokens)} tokens, {done.spent.usd:.4f} USD" if done.spent.tokens else ""
+    made = f"{count(done.drawn)} drawn, {count(done.labelled)} labelled{compared}{spent}"
+    say(f"{version.label}{unchanged}: {rows_of(version)}; {made}")
     say()
-    say_all([ledger_table(accounts_of(version))])
+    say_all([ledger_table(accounts_of(version)), *judge_lines(version)])
     if to_retry := version.content["to_retry"]:
         note(f"{to_retry} failed for a passing reason: the next build tries them again")
 
@@ -104,7 +109,12 @@ def _show_plan(plan: DryRun, json: bool) -> None:
     rows = [("draw", _DIGEST.sub(r"\1", d.what), d.planned, d.have, d.to_do) for d in plan.draws]
     bound = plan.labels_are_upper_bound
     rows += [("label", x.what, _most(x.planned, bound), x.have, _most(x.to_do, bound)) for x in plan.labels]
+    rows += [("compare", x.what, x.planned, x.have, x.to_do) for x in plan.comparisons]
     say_all([table(["", "by", "planned", "have", "to do"], rows, right=["planned", "have", "to do"])])
+    for forecast in plan.forecasts:
+        usd = "" if forecast.usd is None else f", at most {forecast.usd:.2f} USD"
+        tokens = f"about {count(forecast.input_tokens)} tokens in, at most {count(forecast.output_tokens)} out"
+        say(f"judge {forecast.what}: {counted(forecast.calls, 'call')}, {tokens}{usd}")
     if bound:
         say("<= : an upper bound, since hygiene may drop completions that are not drawn yet")
 

@@ -1,13 +1,13 @@
 """`prefkit ledger`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, cast
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 from rich.table import Table
 
-from prefkit.cli.accounts import accounts_json, accounts_of
+from prefkit.cli.accounts import accounts_json, accounts_of, judge_lines
 from prefkit.cli.console import count, say, say_all, say_json, table
 from prefkit.cli.dropped import listed, show_dropped
 from prefkit.cli.options import AsJson, WorkspacePath, opened
@@ -48,10 +48,14 @@ def ledger(
         raise RecipeError("--show got no outcome to show rows of: name it with --outcome")
     rows = listed(target, version, outcome, stage, show) if show and outcome else None
     if json:
-        told: dict[str, Json] = {"version": version.label, "ledger": accounts_json(accounts)}
+        told: dict[str, Json] = {
+            "version": version.label,
+            "ledger": accounts_json(accounts),
+            "judges": cast("list[Json]", version.content["judges"]),
+        }
         say_json(told if rows is None else told | {"rows": [row.to_json() for row in rows]})
         return
-    say_all([ledger_table(accounts)])
+    say_all([ledger_table(accounts), *judge_lines(version)])
     if rows is not None:
         say()
         show_dropped(rows)

@@ -1,4 +1,4 @@
-"""Between messages and tokens: a policy's tokenizer, its chat template and its end-of-sequence tokens."""
+"""Between messages and tokens: a model's tokenizer, its chat template and its end-of-sequence tokens."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,32 +10,40 @@ from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBas
 from prefkit.errors import SourceError
 from prefkit.sampling.protocol import Message
 
+UNSAID = 10**9
+"""Tokenizers without a longest length claim an astronomic one."""
+
 
 class UnsupportedContentError(Exception):
     """The chat template refuses these messages."""
 
 
 class Chat:
-    """Prompts as the policy reads them, completions as people read them."""
+    """Prompts and conversations as the model reads them, completions as people read them."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, system: str | None = None) -> None:
         self._tokenizer = tokenizer
         self._system: list[Message] = [{"role": "system", "content": system}] if system is not None else []
 
     @classmethod
-    def from_folder(cls, folder: Path, system: str | None = None, trust_remote_code: bool = False) -> "Chat":
-        """Raises SourceError when the tokenizer cannot be read or its template cannot render a plain question."""
+    def from_folder(
+        cls, folder: Path, system: str | None = None, trust_remote_code: bool = False, role: str = "policy"
+    ) -> "Chat":
+        """Raises SourceError when the tokenizer cannot be read or its template cannot render a plain question.
+
+        `role` is what the message calls the model.
+        """
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
         except (OSError, ValueError, KeyError) as error:
-            raise SourceError(f"the tokenizer of policy {str(folder)!r} cannot be read: {first_line(error)}") from None
+            raise SourceError(f"the tokenizer of {role} {str(folder)!r} cannot be read: {first_line(error)}") from None
         chat = cls(tokenizer, system)
         try:
             chat.prompt_ids([{"role": "user", "content": "Hello"}])
         except UnsupportedContentError as error:
             with_system = " with a system message (set `sample.system` to null)" if system is not None else ""
             raise SourceError(
-                f"the chat template of policy {str(folder)!r} cannot render a plain question{with_system}: {error}"
+                f"the chat template of {role} {str(folder)!r} cannot render a plain question{with_system}: {error}"
             ) from None
         return chat
 
@@ -44,16 +52,35 @@ class Chat:
 
         Raises UnsupportedContentError when the template refuses it.
         """
-        messages = [{"role": m["role"], "content": m["content"]} for m in (*self._system, *prompt)]
-        try:
-            text = cast(str, self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
-        except (TemplateError, TypeError, ValueError) as error:
-            raise UnsupportedContentError(first_line(error)) from None
-        # The template writes the special tokens itself.
-        token_ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        [token_ids] = self.token_ids([self.prompt_text(prompt)])
         if not token_ids:
             raise UnsupportedContentError("the chat template gives an empty prompt")
         return token_ids
+
+    def prompt_text(self, prompt: Sequence[Message]) -> str:
+        """The conversation with the opening of the assistant's turn. Raises as `prompt_ids`."""
+        return self._rendered(prompt, add_generation_prompt=True)
+
+    def conversation_text(self, messages: Sequence[Message]) -> str:
+        """The conversation, its last turn closed. Raises as `prompt_ids`."""
+        return self._rendered(messages, add_generation_prompt=False)
+
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """The token ids of rendered texts. Nothing is added: the template writes the special tokens itself."""
+        if not texts:
+            return []
+        # Not verbose: whoever asks compares lengths with limits himself.
+        return self._tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+
+    def _rendered(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
+        plain = [{"role": m["role"], "content": m["content"]} for m in (*self._system, *messages)]
+        try:
+            text = self._tokenizer.apply_chat_template(
+                plain, add_generation_prompt=add_generation_prompt, tokenize=False
+            )
+        except (TemplateError, TypeError, ValueError) as error:
+            raise UnsupportedContentError(first_line(error)) from None
+        return cast(str, text)
 
     def text(self, token_ids: Sequence[int]) -> str:
         """The completion without special tokens."""
@@ -69,6 +96,12 @@ class Chat:
         if given is None:
             return frozenset()
         return frozenset([given] if isinstance(given, int) else given)
+
+    @property
+    def longest(self) -> int | None:
+        """Most tokens the tokenizer is meant to give, or None when it does not say."""
+        length = cast(int, self._tokenizer.model_max_length)
+        return length if length < UNSAID else None
 
     @property
     def vocabulary(self) -> int:

@@ -8,32 +8,23 @@ same bits whatever the draw was batched with.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from math import isfinite
-from typing import cast
 
 import torch
 from transformers import PreTrainedModel
 
-from prefkit.engines.chat import Chat, UnsupportedContentError, rendered
+from prefkit.engines.chat import Chat
 from prefkit.engines.distribution import Distribution
 from prefkit.engines.generation import Draw, Ending, generate, read_alone
-from prefkit.engines.loading import context_length, load_policy, torch_device
+from prefkit.engines.loading import context_length, load_policy, require_embeddings, torch_device
 from prefkit.engines.noise import row_keys
-from prefkit.errors import RecipeError, SourceError
+from prefkit.engines.planning import Planned, first_stop, planned
+from prefkit.errors import RecipeError
 from prefkit.sampling.config import PolicyConfig, SampleConfig
 from prefkit.sampling.config import TransformersSampler as TransformersSamplerConfig
 from prefkit.sampling.policy import policy_folder
 from prefkit.sampling.protocol import Sample, SampleFailure, SampleFailureKind, SampleRequest
-
-
-@dataclass(frozen=True, slots=True)
-class _Planned:
-    """A request with its prompt as the policy reads it."""
-
-    request: SampleRequest
-    token_ids: Sequence[int]
 
 
 class TransformersSampler:
@@ -58,12 +49,7 @@ class TransformersSampler:
         folder = policy_folder(policy.model, policy.revision)
         chat = Chat.from_folder(folder, config.system, policy.trust_remote_code)
         model = load_policy(folder, getattr(torch, config.dtype), device, policy.trust_remote_code)
-        embeddings = cast(torch.nn.Embedding, model.get_input_embeddings()).weight.shape[0]
-        if chat.vocabulary > embeddings:
-            raise SourceError(
-                f"policy {policy.model!r} has a tokenizer of {chat.vocabulary} tokens, expected at most the "
-                f"{embeddings} its weights know; save the tokenizer the weights were trained with"
-            )
+        require_embeddings(model, chat.vocabulary, f"policy {policy.model!r}")
         return cls(config, model, chat, policy_id)
 
     @property
@@ -83,36 +69,15 @@ class TransformersSampler:
 
         So a batch that does not fit into memory shows at once. Raises RecipeError for that; what was yielded stands.
         """
-        planned, failures = self._plan(requests)
+        fitting, failures = planned(self._chat, requests, context_length(self._model), self._config.max_new_tokens)
         if failures:
             yield failures
-        planned.sort(key=lambda p: (-len(p.token_ids), p.request.completion_id))
-        cuts = [*range(0, len(planned), self._config.batch_size), len(planned)]
+        fitting.sort(key=lambda p: (-len(p.token_ids), p.request.completion_id))
+        cuts = [*range(0, len(fitting), self._config.batch_size), len(fitting)]
         for start, end in pairwise(cuts):
-            yield self._batch(planned[start:end])
+            yield self._batch(fitting[start:end])
 
-    def _plan(self, requests: Sequence[SampleRequest]) -> tuple[list[_Planned], list[SampleFailure]]:
-        planned: list[_Planned] = []
-        failures: list[SampleFailure] = []
-        for request, prompt in zip(requests, rendered(self._chat, [r.prompt for r in requests]), strict=True):
-            if isinstance(prompt, UnsupportedContentError):
-                kind, detail = SampleFailureKind.UNSUPPORTED_CONTENT, str(prompt)
-            elif excess := self._excess(len(prompt)):
-                kind, detail = SampleFailureKind.PROMPT_TOO_LONG, excess
-            else:
-                planned.append(_Planned(request, prompt))
-                continue
-            failures.append(SampleFailure(request.completion_id, kind, detail))
-        return planned, failures
-
-    def _excess(self, prompt_tokens: int) -> str | None:
-        """Why a prompt of this length does not fit, or None."""
-        longest, new = context_length(self._model), self._config.max_new_tokens
-        if longest is None or prompt_tokens + new <= longest:
-            return None
-        return f"{prompt_tokens} prompt tokens and {new} new ones, expected at most {longest} in all"
-
-    def _batch(self, batch: Sequence[_Planned]) -> list[Sample | SampleFailure]:
+    def _batch(self, batch: Sequence[Planned]) -> list[Sample | SampleFailure]:
         keys = row_keys([p.request.completion_id for p in batch], self._config.seed)
         try:
             draws = generate(self._model, [p.token_ids for p in batch], keys, self._distribution, self._ending)
@@ -122,8 +87,8 @@ class TransformersSampler:
                 f"{self._model.device} with prompts of {len(batch[0].token_ids)} tokens: lower it"
             ) from None
         if self.deterministic:
-            for planned, draw in zip(batch, draws, strict=True):
-                read_alone(self._model, planned.token_ids, draw, self._distribution)
+            for p, draw in zip(batch, draws, strict=True):
+                read_alone(self._model, p.token_ids, draw, self._distribution)
         return [self._outcome(p.request.completion_id, draw) for p, draw in zip(batch, draws, strict=True)]
 
     def _outcome(self, completion_id: bytes, draw: Draw) -> Sample | SampleFailure:
@@ -135,7 +100,7 @@ class TransformersSampler:
         text = self._chat.text(draw.token_ids)
         return Sample(
             completion_id=completion_id,
-            text=text[: _first_stop(text, self._config.stop)],
+            text=text[: first_stop(text, self._config.stop)],
             finish_reason=draw.finish_reason,
             token_ids=draw.token_ids,
             sampling_logprobs=draw.sampling_logprobs,
@@ -146,9 +111,4 @@ class TransformersSampler:
 def _stop_finder(chat: Chat, stop: Sequence[str]) -> Callable[[Sequence[int]], bool] | None:
     if not stop:
         return None
-    return lambda token_ids: _first_stop(chat.text(token_ids), stop) is not None
-
-
-def _first_stop(text: str, stop: Sequence[str]) -> int | None:
-    """Where the first stop string begins, or None."""
-    return min((place for place in (text.find(s) for s in stop) if place >= 0), default=None)
+    return lambda token_ids: first_stop(chat.text(token_ids), stop) is not None

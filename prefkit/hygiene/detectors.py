@@ -92,19 +92,25 @@ def constant(prompts: pl.Series, texts: pl.Series, least: int) -> pl.Series:
 
     Shorter texts may well answer many prompts: numbers, labels, a sentence that declines.
     """
-    rows = pl.DataFrame({"prompt": prompts, "text": texts, "hash": texts.hash()}).with_row_index()
-    long = rows.filter(pl.col("text").str.len_chars() >= _LONG)
-    suspected = long.filter(pl.len().over("hash") >= least)
+    rows = pl.DataFrame({"prompt": prompts, "text": texts}).with_row_index().filter(_frequent(texts.hash(), least))
+    suspected = rows.filter(pl.col("text").str.len_chars() >= _LONG)
     return _at(suspected.filter(pl.col("prompt").n_unique().over("text") >= least)["index"], len(texts))
 
 
 def duplicate(prompts: pl.Series, texts: pl.Series) -> pl.Series:
     """An earlier row of the same prompt has the same text, character for character."""
     # Hashes find the few rows that could repeat another; only these are compared as texts.
-    suspected = (texts.hash() ^ prompts.hash()).is_duplicated()
+    suspected = _frequent(texts.hash() ^ prompts.hash(), 2)
     rows = pl.DataFrame({"prompt": prompts, "text": texts}).with_row_index().filter(suspected)
     repeated = rows.filter(~pl.struct("prompt", "text").is_first_distinct())["index"]
     return _at(repeated, len(texts))
+
+
+def _frequent(hashes: pl.Series, least: int) -> pl.Series:
+    """Which hashes occur at least so many times, two or more. Sorting integers is faster than counting them."""
+    ordered = np.sort(hashes.to_numpy())
+    often = ordered[least - 1 :][ordered[least - 1 :] == ordered[: 1 - least]]
+    return hashes.is_in(pl.Series(often, dtype=pl.UInt64).implode())
 
 
 def _confirmed(texts: pl.Series, suspected: pl.Series, found: pl.Expr) -> pl.Series:

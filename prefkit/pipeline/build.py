@@ -6,7 +6,7 @@ the newest version's: same recipe and same facts give the same bytes, so nothing
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
@@ -14,10 +14,11 @@ import pyarrow as pa
 
 from prefkit.errors import DamageError
 from prefkit.identity import Json, canonical_json, content_id
+from prefkit.pipeline.comparing import Judge, compare
 from prefkit.pipeline.draws import Block, draw, to_do
 from prefkit.pipeline.importing import import_prompts
 from prefkit.pipeline.imports import Import, feeding
-from prefkit.pipeline.labels import Labeller, label
+from prefkit.pipeline.labels import Labeller, label, with_texts
 from prefkit.pipeline.progress import Progress, Silent
 from prefkit.pipeline.publish import PINNED, content_of, provenance_of, write_files
 from prefkit.pipeline.recipe import Recipe
@@ -25,7 +26,8 @@ from prefkit.pipeline.resolve import Resolved, placed_policy, prompts_file, reso
 from prefkit.pipeline.stages import Stages
 from prefkit.records import CONFIGS
 from prefkit.sampling.registry import open_sampler
-from prefkit.scoring.registry import open_scorer, scorer_identity
+from prefkit.scoring.judge.budget import Amount, Budget
+from prefkit.scoring.registry import open_comparer, open_scorer, scorer_identity
 from prefkit.store.facts import FactStore
 from prefkit.store.files import remove_tree
 from prefkit.store.manifest import content_hash
@@ -40,8 +42,11 @@ class Built:
     version: Version
     new: bool
     """False when the newest version was this one already."""
-    drawn: int
-    labelled: int
+    drawn: int = 0
+    labelled: int = 0
+    compared: int = 0
+    spent: Amount = field(default_factory=Amount)
+    """What the judges of this build were billed."""
 
 
 @dataclass
@@ -53,8 +58,10 @@ class LocalMaker:
     cache: Path
     progress: Progress
     retry: Collection[str]
+    budget: Budget
     drawn: int = 0
     labelled: int = 0
+    compared: int = 0
 
     def draw(self, block: Block, keys: pl.DataFrame, tasks: pl.DataFrame) -> pl.DataFrame:
         """See Maker."""
@@ -83,15 +90,22 @@ class LocalMaker:
         if missing.is_empty():
             return missing
         config = self.recipe.recipe.score[self.recipe.labellers.index(labeller)]
-        scorer = open_scorer(config, self.recipe.folder, labeller.scorer_id)
-        requests = missing.select(
-            "completion_id", pl.col("aspect").cast(pl.String), "repeat", "input_id", "attempt"
-        ).with_columns(
-            tasks.select("messages", *labeller.reads)[missing["prompt"]],
-            text=candidates["text"].gather(missing["candidate"]),
-        )
+        scorer = open_scorer(config, self.recipe.folder, labeller.scorer_id, self.budget)
+        requests = with_texts(missing, labeller, tasks, candidates)
         label(self.facts, scorer, labeller, requests, self.progress)
         self.labelled += missing.height
+        return missing
+
+    def compare(self, judge: Judge, keys: pl.DataFrame, tasks: pl.DataFrame) -> pl.DataFrame:
+        """See Maker."""
+        missing = to_do(keys, self.retry)
+        self.progress.stage("compare", keys.height, missing.height)
+        if missing.is_empty():
+            return missing
+        comparer = open_comparer(judge.config, self.recipe.folder, judge.scorer_id, self.budget)
+        requests = missing.with_columns(tasks.select("messages", *judge.config.reads)[missing["prompt"]])
+        compare(self.facts, comparer, judge, requests, self.progress)
+        self.compared += missing.height
         return missing
 
 
@@ -107,12 +121,13 @@ def build(
         imports = _imports(target, workspace.facts)
         newest = workspace.versions.newest(recipe.name)
         if newest and not retry and _is_current(newest, target, imports, workspace.facts.heads()):
-            return Built(newest, new=False, drawn=0, labelled=0)
+            return Built(newest, new=False)
         _record_configs(target, workspace.facts)
-        maker = LocalMaker(target, workspace.facts, workspace.policy_cache, progress or Silent(), retry)
+        budget = Budget(recipe.budget.usd, recipe.budget.tokens) if recipe.budget else Budget()
+        maker = LocalMaker(target, workspace.facts, workspace.policy_cache, progress or Silent(), retry, budget)
         stages = Stages(target, workspace.facts, imports, _pins(workspace.facts.heads()), maker)
         version = _published(stages, stages.run(), workspace, newest)
-        return Built(version, version != newest, maker.drawn, maker.labelled)
+        return Built(version, version != newest, maker.drawn, maker.labelled, maker.compared, budget.spent)
 
 
 def _imports(target: Resolved, facts: FactStore) -> tuple[Import, ...]:

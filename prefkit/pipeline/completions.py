@@ -35,17 +35,18 @@ def candidates_of(completions: pl.DataFrame) -> pl.DataFrame:
     return completions.filter(pl.col("outcome") == KEPT).drop("outcome").with_row_index("candidate")
 
 
-def completion_bodies(facts: FactStore, ids: pl.Series, at: int) -> pl.DataFrame:
-    """What of completions is too large to carry for all candidates, by `completion_id`.
+def with_bodies(facts: FactStore, candidates: pl.DataFrame, at: int) -> pl.DataFrame:
+    """The candidates with what is too large to carry for all of them: messages, tokens, log-probs, policy.
 
     `completion`, `token_ids`, `behavior_logps` (null for imported ones), `policy_id`, `policy_version`.
     """
     settling = ["id", "batch_id", "transient", "attempt"]
     columns = [*settling, "completion", "token_ids", "behavior_logprobs", "policy_id", "policy_version"]
-    found = settled(facts.gather(COMPLETIONS, columns, ids, at))
+    found = settled(facts.gather(COMPLETIONS, columns, candidates["completion_id"], at))
     logps = pl.col("behavior_logprobs").list.eval(pl.element().cast(pl.Float64)).list.sum()
     known = pl.col("behavior_logprobs").is_not_null()
-    return found.select(
+    bodies = found.select(
         "completion", "token_ids", "policy_id", "policy_version",
         completion_id="id", behavior_logps=pl.when(known).then(logps),
     )  # fmt: skip
+    return candidates.join(bodies, on="completion_id", how="left", maintain_order="left")

@@ -13,12 +13,14 @@ import polars as pl
 import pyarrow as pa
 
 from prefkit.errors import LedgerError
-from prefkit.pipeline.aligned import aligned, joined
+from prefkit.identity import id_words
+from prefkit.pipeline.aligned import aligned, patched
 from prefkit.pipeline.progress import Progress
 from prefkit.records import COMPLETIONS
 from prefkit.row_keys import completion_ids, name_words
 from prefkit.sampling.protocol import Sample, SampleFailure, Sampler, SampleRequest
 from prefkit.store.facts import FactStore, settled
+from prefkit.store.id_index import IdIndex
 
 SAMPLED = "sampled"
 CHUNK = 20_000
@@ -63,28 +65,33 @@ def known_draws(
     """The plan with its `completion_id`, and of the facts `outcome` (null: not drawn yet), `attempt`, `transient`,
     `superseded` and what the expressions over their columns give.
     """
-    rows = facts.read(COMPLETIONS, [*_STATUS, "prompt_id", "sample_index", *_roots(columns)], block.where, at)
     # The plan is dense and in order, so a fact's place in it is arithmetic.
-    taken, prompt = joined(rows["prompt_id"], plan.gather_every(block.n)["prompt_id"])
-    index = rows["sample_index"].to_numpy()[taken]
-    asked = index < block.n
-    places = (prompt * block.n + index)[asked]
-    known = aligned(rows.select("batch_id", *_found(columns)), taken[asked], places, plan.height)
+    index = IdIndex(id_words(plan["prompt_id"].gather_every(block.n).to_arrow()))
+    names = ["id", *_STATUS, "prompt_id", "sample_index", *_roots(columns)]
+    parts: list[pl.DataFrame] = []
+    for batch in facts.batches(COMPLETIONS, names, block.where, at):
+        rows = pl.DataFrame(batch).with_columns(prompt=pl.Series(index.places(id_words(batch["prompt_id"]))))
+        asked = rows.filter(pl.col("prompt") >= 0, pl.col("sample_index") < block.n)
+        parts.append(asked.select(*_found(columns), place=pl.col("prompt") * block.n + pl.col("sample_index")))
+    known, crowded = aligned(pl.concat(parts, rechunk=True), plan.height)
     undrawn = known["completion_id"].is_null().arg_true()
     missing = plan[undrawn]
     ids = draw_ids(missing["prompt_id"].to_arrow(), block, missing["sample_index"].to_numpy())
     known[undrawn, "completion_id"] = pl.Series(pl.from_arrow(ids))
-    return pl.concat([plan, known], how="horizontal").with_row_index("place")
+    keys = pl.concat([plan, known], how="horizontal").with_row_index("place")
+    if crowded.is_empty():
+        return keys
+    return patched(keys, crowded, drawn_now(facts, keys[crowded], columns, at))
 
 
 def drawn_now(facts: FactStore, done: pl.DataFrame, columns: Collection[pl.Expr], at: int) -> pl.DataFrame:
     """What the facts know now of keys that were just drawn, a row per key in their order."""
-    rows = settled(facts.gather(COMPLETIONS, [*_STATUS, *_roots(columns)], done["completion_id"], at))
+    rows = settled(facts.gather(COMPLETIONS, ["id", "batch_id", *_STATUS, *_roots(columns)], done["completion_id"], at))
     found = rows.select(*_found(columns), "superseded")
     return done.select("completion_id").join(found, on="completion_id", how="left", maintain_order="left")
 
 
-_STATUS = ("id", "batch_id", "failure", "transient", "attempt")
+_STATUS = ("failure", "transient", "attempt")
 
 
 def _roots(columns: Collection[pl.Expr]) -> list[str]:
@@ -92,7 +99,7 @@ def _roots(columns: Collection[pl.Expr]) -> list[str]:
 
 
 def _found(columns: Collection[pl.Expr]) -> list[pl.Expr]:
-    outcome = pl.col("failure").fill_null(SAMPLED).alias("outcome")
+    outcome = pl.col("failure").cast(pl.Categorical).fill_null(SAMPLED).alias("outcome")
     return [pl.col("id").alias("completion_id"), pl.col("transient"), pl.col("attempt"), outcome, *columns]
 
 

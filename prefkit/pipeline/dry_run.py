@@ -8,20 +8,24 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeAlias
 
 import polars as pl
 
 from prefkit.identity import Json
+from prefkit.pipeline.comparing import candidate_pairs, known_comparisons, planned_comparisons
 from prefkit.pipeline.completions import DRAW_COLUMNS, candidates_of, cleaned, usable
 from prefkit.pipeline.draws import known_draws, planned_draws, to_do
+from prefkit.pipeline.forecast import Forecast, aspects_forecast, pairwise_forecast
 from prefkit.pipeline.imported import imported_completions
 from prefkit.pipeline.importing import file_job, linked_tasks, previewed
 from prefkit.pipeline.imports import feeding, held, newest_import, source_tasks
-from prefkit.pipeline.labels import known_labels, planned_labels, score_rows
+from prefkit.pipeline.labels import known_labels, planned_labels, with_texts
 from prefkit.pipeline.prompts import numbered, prompt_stage
 from prefkit.pipeline.recipe import CompletionsConfig, Recipe
 from prefkit.pipeline.resolve import Resolved, prompts_file, resolved
-from prefkit.records import COMPLETIONS, IMPORTS, SCORES
+from prefkit.records import COMPARISONS, COMPLETIONS, IMPORTS, SCORES
+from prefkit.scoring.config import AspectJudgeScorer
 from prefkit.store.facts import FactStore
 from prefkit.store.workspace import Workspace
 
@@ -49,6 +53,9 @@ class DryRun:
     prompts: int
     draws: tuple[Work, ...]
     labels: tuple[Work, ...]
+    comparisons: tuple[Work, ...] = ()
+    forecasts: tuple[Forecast, ...] = ()
+    """Of every judge with something to do."""
 
     @property
     def labels_are_upper_bound(self) -> bool:
@@ -63,6 +70,8 @@ class DryRun:
             "prompts": self.prompts,
             "draws": [d.to_json() for d in self.draws],
             "labels": [x.to_json() for x in self.labels],
+            "comparisons": [x.to_json() for x in self.comparisons],
+            "forecasts": [x.to_json() for x in self.forecasts],
             "labels_are_upper_bound": self.labels_are_upper_bound,
         }
 
@@ -88,8 +97,23 @@ def dry_run_of(recipe: Recipe, workspace: Workspace, folder: Path, retry: Collec
     config = recipe.imported or CompletionsConfig()
     imported = imported_completions(facts, held_ids, tasks, config, len(target.blocks), at[COMPLETIONS.name])
     candidates = candidates_of(cleaned(usable([*kept, imported]), recipe.hygiene))
-    labels = _labels(target, facts, tasks, candidates, sum(w.to_do for w in work), at[SCORES.name], retry)
-    return DryRun(recipe.name, target.source, tasks.height, work, labels)
+    undrawn = sum(w.to_do for w in work)
+    labels = _labels(target, facts, tasks, candidates, undrawn, at[SCORES.name], retry)
+    comparisons = _comparisons(target, facts, tasks, candidates, at[COMPARISONS.name], retry)
+    told = [*labels, *comparisons]
+    forecasts = tuple(forecast for _, forecast in told if forecast and forecast.calls)
+    return DryRun(
+        recipe.name,
+        target.source,
+        tasks.height,
+        work,
+        tuple(w for w, _ in labels),
+        tuple(w for w, _ in comparisons),
+        forecasts,
+    )
+
+
+Told: TypeAlias = tuple[Work, Forecast | None]
 
 
 def _labels(
@@ -100,15 +124,39 @@ def _labels(
     undrawn: int,
     at: int,
     retry: Collection[str],
-) -> tuple[Work, ...]:
-    work: list[Work] = []
-    rows = score_rows(facts, target.made, at)
-    for labeller in target.made:
-        keys = known_labels(rows, planned_labels(candidates, tasks, labeller), labeller)
-        left = to_do(keys, retry).height
-        to_come = undrawn * len(labeller.aspects) * labeller.repeats
-        work.append(Work(", ".join(labeller.aspects), keys.height + to_come, keys.height - left, left + to_come))
-    return tuple(work)
+) -> list[Told]:
+    told: list[Told] = []
+    plans = [planned_labels(candidates, tasks, labeller) for labeller in target.made]
+    for keys, labeller in zip(known_labels(facts, plans, target.made, at), target.made, strict=True):
+        missing = to_do(keys, retry)
+        left, to_come = missing.height, undrawn * labeller.calls
+        work = Work(", ".join(labeller.aspects), keys.height + to_come, keys.height - left, left + to_come)
+        config = target.recipe.score[target.labellers.index(labeller)]
+        forecast = None
+        if isinstance(config, AspectJudgeScorer):
+            requests = with_texts(missing, labeller, tasks, candidates)
+            forecast = aspects_forecast(config, target.folder, labeller, requests, to_come)
+        told.append((work, forecast))
+    return told
+
+
+def _comparisons(
+    target: Resolved,
+    facts: FactStore,
+    tasks: pl.DataFrame,
+    candidates: pl.DataFrame,
+    at: int,
+    retry: Collection[str],
+) -> list[Told]:
+    told: list[Told] = []
+    pairs = candidate_pairs(candidates) if target.judges else pl.DataFrame()
+    for judge in target.judges:
+        keys = known_comparisons(facts, planned_comparisons(pairs, tasks, judge), judge, at)
+        missing = to_do(keys, retry)
+        work = Work(", ".join(judge.config.aspects), keys.height, keys.height - missing.height, missing.height)
+        texts = missing.with_columns(tasks.select("messages", *judge.config.reads)[missing["prompt"]])
+        told.append((work, pairwise_forecast(judge, target.folder, texts)))
+    return told
 
 
 def _resolved(recipe: Recipe, workspace: Workspace, folder: Path) -> Resolved:

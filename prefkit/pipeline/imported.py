@@ -73,8 +73,11 @@ def rated_candidates(held: pl.DataFrame, cleaned: pl.DataFrame, candidates: pl.D
 
     That is itself or, of an exact duplicate, the completion that was kept in its place; null where there is none.
     """
+    named = held.select("completion_id", "prompt_id", "policy_id")
+    if held.is_empty():
+        return named.with_columns(candidate=pl.lit(None, pl.UInt32))
     own = candidates.select("completion_id", "candidate")
     repeated = cleaned.filter(pl.col("outcome") == HygieneOutcome.DUPLICATE).select("prompt", "text", "completion_id")
     kept = candidates.select("prompt", "text", "candidate").join(repeated, on=["prompt", "text"], how="inner")
     places = pl.concat([own, kept.select("completion_id", "candidate")])
-    return held.select("completion_id", "prompt_id", "policy_id").join(places, on="completion_id", how="left")
+    return named.join(places, on="completion_id", how="left")

@@ -13,12 +13,14 @@ import pyarrow as pa
 
 from prefkit.errors import LedgerError
 from prefkit.hashing import row_hashes
-from prefkit.pipeline.aligned import aligned, joined
+from prefkit.identity import id_words
+from prefkit.pipeline.aligned import aligned, patched
 from prefkit.pipeline.progress import Progress
 from prefkit.records import SCORES
 from prefkit.row_keys import score_ids
 from prefkit.scoring.protocol import Score, ScoreFailure, ScoreFailureKind, Scorer, ScoreRequest
 from prefkit.store.facts import FactStore, settled
+from prefkit.store.id_index import IdIndex
 
 SCORED = "scored"
 CHUNK = 20_000
@@ -26,6 +28,7 @@ CHUNK = 20_000
 LARGEST_SCORE = 1e12
 """Beyond it the differences between scores are lost in rounding; NaN and infinity are no scores either."""
 _KEY = ("completion_id", "aspect", "repeat")
+_KEY_NUMBERS = ("scorer_id", "repeat", "input_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,11 @@ class Labeller:
     aspects: tuple[str, ...]
     repeats: int
     reads: tuple[str, ...]
+
+    @property
+    def calls(self) -> int:
+        """Labels of one completion."""
+        return len(self.aspects) * self.repeats
 
 
 def input_ids(tasks: pl.DataFrame, reads: Collection[str]) -> pl.Series:
@@ -58,28 +66,47 @@ def planned_labels(candidates: pl.DataFrame, tasks: pl.DataFrame, labeller: Labe
     return keys.join(calls, how="cross")
 
 
-def score_rows(facts: FactStore, labellers: Sequence[Labeller], at: int) -> pl.DataFrame:
-    """The score rows of several labellers, read in one pass."""
-    columns = ["batch_id", "completion_id", "scorer_id", "aspect", "repeat", "input_id", *_STATUS]
-    return facts.read(SCORES, columns, {"scorer_id": [x.scorer_id for x in labellers]}, at)
+def known_labels(
+    facts: FactStore, plans: Sequence[pl.DataFrame], labellers: Sequence[Labeller], at: int
+) -> list[pl.DataFrame]:
+    """The plans, all over the same candidates, with what the facts know of each key.
 
-
-def known_labels(rows: pl.DataFrame, plan: pl.DataFrame, labeller: Labeller) -> pl.DataFrame:
-    """The plan with what the score rows know of each key.
-
-    `outcome` (null: not labelled yet), `score`, `attempt`, `transient`, `superseded`.
+    `outcome` (null: not labelled yet), `score`, `attempt`, `transient`, `superseded`. Reads the scores once.
     """
-    calls = len(labeller.aspects) * labeller.repeats
-    wanted = plan.gather_every(calls)
-    rows = rows.filter(pl.col("scorer_id") == labeller.scorer_id, pl.col("aspect").is_in(labeller.aspects))
-    taken, candidate = joined(rows["completion_id"], wanted["completion_id"])
-    repeat = rows["repeat"].to_numpy()[taken]
-    same_input = rows["input_id"].to_numpy()[taken] == wanted["input_id"].to_numpy()[candidate]
-    asked = same_input & (repeat < labeller.repeats)
-    aspect = rows["aspect"].cast(pl.Enum(labeller.aspects)).to_physical().to_numpy()[taken].astype(np.int64)
-    places = (candidate * calls + aspect * labeller.repeats + repeat)[asked]
-    known = aligned(rows.select("batch_id", *_found()), taken[asked], places, plan.height)
-    return pl.concat([plan, known], how="horizontal").with_row_index("place")
+    if not plans:
+        return []
+    index = IdIndex(id_words(plans[0]["completion_id"].gather_every(labellers[0].calls).to_arrow()))
+    where = {"scorer_id": [x.scorer_id for x in labellers]}
+    found: list[list[pl.DataFrame]] = [[] for _ in labellers]
+    for batch in facts.batches(SCORES, ["completion_id", *_KEY_NUMBERS, "aspect", *_STATUS], where, at):
+        rows = pl.DataFrame(batch.drop_columns("completion_id")).with_columns(
+            _outcome(), candidate=pl.Series(index.places(id_words(batch["completion_id"])))
+        )
+        for parts, plan, labeller in zip(found, plans, labellers, strict=True):
+            parts.append(_placed(rows, plan, labeller))
+    return [_whole(facts, *known, at) for known in zip(plans, found, labellers, strict=True)]
+
+
+def _placed(rows: pl.DataFrame, plan: pl.DataFrame, labeller: Labeller) -> pl.DataFrame:
+    """Those rows that are of the plan's keys, with their `place` in it: it is dense and in order."""
+    rows = rows.filter(pl.col("scorer_id") == labeller.scorer_id).with_columns(
+        aspect=pl.col("aspect").cast(pl.Enum(labeller.aspects), strict=False).to_physical().cast(pl.Int64)
+    )
+    asked = (pl.col("candidate") >= 0) & (pl.col("repeat") < labeller.repeats) & pl.col("aspect").is_not_null()
+    place = pl.col("candidate") * labeller.calls + pl.col("aspect") * labeller.repeats + pl.col("repeat")
+    rows = rows.filter(asked).select(place.alias("place"), "input_id", *_FOUND)
+    return rows.filter(rows["input_id"] == plan["input_id"].gather(rows["place"])).drop("input_id")
+
+
+def _whole(
+    facts: FactStore, plan: pl.DataFrame, found: Sequence[pl.DataFrame], labeller: Labeller, at: int
+) -> pl.DataFrame:
+    known, crowded = aligned(pl.concat(found, rechunk=True), plan.height)
+    keys = pl.concat([plan, known], how="horizontal").with_row_index("place")
+    if crowded.is_empty():
+        return keys
+    (now,) = labelled_now(facts, [keys[crowded]], [labeller], at)
+    return patched(keys, crowded, now)
 
 
 def labelled_now(
@@ -88,7 +115,7 @@ def labelled_now(
     """What the facts know now of the keys that each labeller just labelled, a row per key in their order."""
     ids = [label_ids(keys, labeller) for keys, labeller in zip(done, labellers, strict=True)]
     rows = settled(facts.gather(SCORES, ["id", "batch_id", *_STATUS], pl.concat(ids), at))
-    found = rows.select("id", *_found(), "superseded")
+    found = rows.with_columns(_outcome()).select("id", *_FOUND, "superseded")
     return [i.to_frame().join(found, on="id", how="left", maintain_order="left").drop("id") for i in ids]
 
 
@@ -100,11 +127,11 @@ def label_ids(keys: pl.DataFrame, labeller: Labeller) -> pl.Series:
 
 
 _STATUS = ("score", "failure", "transient", "attempt")
+_FOUND = ("score", "outcome", "transient", "attempt")
 
 
-def _found() -> list[pl.Expr]:
-    outcome = pl.col("failure").fill_null(SCORED).alias("outcome")
-    return [pl.col("score"), outcome, pl.col("transient"), pl.col("attempt")]
+def _outcome() -> pl.Expr:
+    return pl.col("failure").cast(pl.Categorical).fill_null(SCORED).alias("outcome")
 
 
 def label(facts: FactStore, scorer: Scorer, labeller: Labeller, missing: pl.DataFrame, progress: Progress) -> None:
@@ -113,7 +140,7 @@ def label(facts: FactStore, scorer: Scorer, labeller: Labeller, missing: pl.Data
         part = missing.slice(start, CHUNK)
         rows = list(part.iter_rows(named=True))
         keys = {tuple(row[k] for k in _KEY): row for row in rows}
-        for batch in scorer.score([_request(row, labeller) for row in rows]):
+        for batch in scorer.score(score_requests(part, labeller)):
             facts.append(SCORES, _rows(labeller, batch, [_claimed(keys, r) for r in batch]))
             progress.advance(len(batch))
         if keys:
@@ -121,6 +148,20 @@ def label(facts: FactStore, scorer: Scorer, labeller: Labeller, missing: pl.Data
                 f"scorer of {labeller.aspects} answered {len(rows) - len(keys)} of {len(rows)} requests, "
                 "expected all: the build is refused"
             )
+
+
+def score_requests(missing: pl.DataFrame, labeller: Labeller) -> list[ScoreRequest]:
+    """What the scorer is asked for these keys, which carry `messages`, `text` and what is read."""
+    return [_request(row, labeller) for row in missing.iter_rows(named=True)]
+
+
+def with_texts(
+    missing: pl.DataFrame, labeller: Labeller, tasks: pl.DataFrame, candidates: pl.DataFrame
+) -> pl.DataFrame:
+    """The keys with what the scorer reads: `messages`, `text` and the task's columns it asks for."""
+    columns = ["completion_id", pl.col("aspect").cast(pl.String), "repeat", "input_id", "attempt"]
+    read = tasks.select("messages", *labeller.reads)[missing["prompt"]]
+    return missing.select(columns).with_columns(read, text=candidates["text"].gather(missing["candidate"]))
 
 
 def _request(row: Mapping[str, object], labeller: Labeller) -> ScoreRequest:

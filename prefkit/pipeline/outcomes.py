@@ -37,3 +37,8 @@ class Dropped:
         if not self.frames:
             return SCHEMA.empty_table()
         return pl.concat(self.frames).to_arrow(compat_level=pl.CompatLevel.oldest()).cast(SCHEMA)
+
+
+def with_prompt_id(rows: pl.DataFrame, tasks: pl.DataFrame) -> pl.DataFrame:
+    """Rows of prompt numbers with the prompts' ids."""
+    return rows.with_columns(prompt_id=tasks["prompt_id"].gather(rows["prompt"]))

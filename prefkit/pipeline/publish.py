@@ -45,6 +45,7 @@ def content_of(stages: Stages, files: Mapping[str, FileEntry]) -> Content:
         "recipe": stages.recipe.content(),
         "parents": [],
         "ledger": stages.ledger.to_json(),
+        "judges": stages.judges,
         "to_retry": stages.to_retry,
         "files": dict(files),
     }

@@ -10,6 +10,7 @@ import polars as pl
 
 from prefkit.errors import NotFoundError
 from prefkit.ledger import Ledger
+from prefkit.pipeline.comparing import judged_labels
 from prefkit.pipeline.imports import Held, Import, held
 from prefkit.pipeline.outcomes import Dropped
 from prefkit.pipeline.ratings import (
@@ -25,7 +26,7 @@ from prefkit.pipeline.ratings import (
 )
 from prefkit.pipeline.recipe import Recipe
 from prefkit.records import COMPARISONS, IMPORTS, SCORES, FactTable
-from prefkit.scoring.config import ImportedScorer
+from prefkit.scoring.config import ImportedScorer, PairwiseJudgeScorer, ScoreConfig
 from prefkit.selection.aggregation import pooled_preference
 from prefkit.store.facts import FactStore
 
@@ -42,6 +43,7 @@ class _Kind:
 _SCORES = _Kind("score", SCORES, "score_ids")
 _COMPARISONS = _Kind("comparison", COMPARISONS, "comparison_ids")
 _BOOKED = ("entry", "id", "prompt_id", "candidate", "score", "outcome")
+_COMPARED = ("a", "b", "preference", "outcome")
 _SIDES = ("completion_a", "completion_b", "preference")
 
 
@@ -82,14 +84,22 @@ class RatingStage:
         self._book("imported scores", "rating", planned, ratings)
         return mean_scores(ratings, [e.name for e in asked], size)
 
-    def preferences(self) -> pl.DataFrame:
-        """Per compared pair `first` < `second` the mean preference of each entry, and the pooled `preference`."""
+    def preferences(self, judged: Sequence[pl.DataFrame]) -> pl.DataFrame:
+        """Per compared pair `first` < `second` the preference of each entry and judged aspect, pooled in `preference`.
+
+        `judged` are the comparisons of the recipe's own judges, with the labels that `judged_labels` gives them.
+        """
         asked = self._entries()
-        rows = self._asked(_COMPARISONS, asked, _SIDES)
-        placed = placed_comparisons(rows, self.places)
-        self._book("imported comparisons", "comparison", rows.height, placed)
-        names = [e.name for e in asked]
-        pairs = mean_preferences(placed, names)
+        parts: list[pl.DataFrame] = []
+        if asked:
+            rows = self._asked(_COMPARISONS, asked, _SIDES)
+            placed = placed_comparisons(rows, self.places)
+            self._book("imported comparisons", "comparison", rows.height, placed)
+            parts.append(placed)
+        parts += [judged_labels(keys) for keys in judged]
+        names = [aspect for scorer in self.recipe.score for aspect in scorer.aspects if _compares(scorer)]
+        told = pl.concat([part.select(pl.col("entry").cast(pl.String), *_COMPARED) for part in parts])
+        pairs = mean_preferences(told, names)
         return pairs.with_columns(pooled_preference(pairs.select(names), self.recipe.aggregate))
 
     def _entries(self) -> list[Entry]:
@@ -125,3 +135,7 @@ class RatingStage:
         self.ledger.add(stage, unit, planned, rows["outcome"], [RATED])
         told = rows.filter(pl.col("outcome") != RATED)
         self.dropped.add(stage, told.with_columns(detail=pl.col("entry").cast(pl.String)))
+
+
+def _compares(scorer: ScoreConfig) -> bool:
+    return isinstance(scorer, ImportedScorer | PairwiseJudgeScorer)

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from prefkit.config import Config
 from prefkit.hygiene.config import HygieneConfig
 from prefkit.sampling.config import PolicyConfig, SampleConfig
-from prefkit.scoring.config import ScoreConfig
+from prefkit.scoring.config import PairwiseJudgeScorer, ScoreConfig
 from prefkit.selection.config import (
     AggregateConfig,
     GradedComparisons,
@@ -167,6 +167,15 @@ class Recipe(Config):
         if unknown and not isinstance(self.select, GradedComparisons):
             raise ValueError(
                 f"aggregate names {unknown[0]!r}, expected one of the scored aspects: {', '.join(sorted(aspects))}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pairwise_judges_compare(self) -> "Recipe":
+        if not self.compares and any(isinstance(scorer, PairwiseJudgeScorer) for scorer in self.score):
+            raise ValueError(
+                f"score has a pairwise judge and select.kind is {self.select.kind!r}, expected 'comparisons': "
+                "change one of them"
             )
         return self
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from prefkit.errors import NotBuiltError, RecipeError
 from prefkit.identity import Json, content_id
+from prefkit.pipeline.comparing import Judge
 from prefkit.pipeline.draws import Block
 from prefkit.pipeline.labels import Labeller
 from prefkit.pipeline.recipe import Recipe
 from prefkit.sampling.config import PolicyConfig, SampleConfig
 from prefkit.sampling.registry import resolve_policy_id
-from prefkit.scoring.config import ImportedScorer
+from prefkit.scoring.config import ImportedScorer, PairwiseJudgeScorer
 from prefkit.scoring.registry import require_built, scorer_id
 from prefkit.sources.hub import hub_name
 
@@ -34,8 +35,16 @@ class Resolved:
     def made(self) -> tuple[Labeller, ...]:
         """The labellers whose labels a build computes; those of imported scorers are there or not."""
         return tuple(
-            x for c, x in zip(self.recipe.score, self.labellers, strict=True) if not isinstance(c, ImportedScorer)
+            x
+            for c, x in zip(self.recipe.score, self.labellers, strict=True)
+            if not isinstance(c, ImportedScorer | PairwiseJudgeScorer)
         )
+
+    @property
+    def judges(self) -> tuple[Judge, ...]:
+        """The pairwise judges of the recipe."""
+        both = zip(self.recipe.score, self.labellers, strict=True)
+        return tuple(Judge(c, x.scorer_id) for c, x in both if isinstance(c, PairwiseJudgeScorer))
 
     def content(self) -> dict[str, Json]:
         """What decides the content of a version, as plain data."""
@@ -119,7 +128,6 @@ def _placed(
 def _require_built_stages(recipe: Recipe) -> None:
     missing = {
         "check": recipe.check,
-        "budget": recipe.budget,
     }
     for name, block in missing.items():
         if block is not None:

@@ -13,27 +13,26 @@ from typing import Protocol
 import polars as pl
 
 from prefkit.errors import DamageError, LedgerError, RecipeError
-from prefkit.hygiene.outcomes import pair_outcomes
-from prefkit.identity import id_words, row_ids
 from prefkit.ledger import Ledger, StageAccount
 from prefkit.pipeline.aligned import patched
-from prefkit.pipeline.completions import DRAW_COLUMNS, IMPORTED, candidates_of, cleaned, completion_bodies, usable
+from prefkit.pipeline.choosing import Choosing, Labelled
+from prefkit.pipeline.comparing import Judge, candidate_pairs, judge_report, known_comparisons, planned_comparisons
+from prefkit.pipeline.completions import DRAW_COLUMNS, IMPORTED, candidates_of, cleaned, usable, with_bodies
 from prefkit.pipeline.draws import SAMPLED, Block, drawn_now, known_draws, planned_draws
 from prefkit.pipeline.imported import imported_completions, rated_candidates
 from prefkit.pipeline.imports import Import, held, source_tasks
-from prefkit.pipeline.labels import SCORED, Labeller, known_labels, label_ids, labelled_now, planned_labels, score_rows
-from prefkit.pipeline.outcomes import Dropped
+from prefkit.pipeline.labels import SCORED, Labeller, known_labels, label_ids, labelled_now, planned_labels
+from prefkit.pipeline.outcomes import Dropped, with_prompt_id
 from prefkit.pipeline.prompts import KEPT, numbered, prompt_stage
 from prefkit.pipeline.rating_stage import RatingStage
+from prefkit.pipeline.ratings import RATED
 from prefkit.pipeline.recipe import CompletionsConfig
 from prefkit.pipeline.resolve import Resolved
-from prefkit.pipeline.rows import TEST, TRAIN, pair_rows, split_of, subset_rows, wide_scores, with_preferences
-from prefkit.records import COMPLETIONS, IMPORTS, SCORES, FactTable
+from prefkit.pipeline.rows import subset_rows, wide_scores
+from prefkit.records import COMPARISONS, COMPLETIONS, IMPORTS, SCORES, FactTable
 from prefkit.selection.aggregation import aggregated_score
-from prefkit.selection.config import PairBase
-from prefkit.selection.outcomes import RowOutcome, Selection
-from prefkit.selection.strategies import select
 from prefkit.store.facts import FactStore
+from prefkit.store.manifest import JudgeReport
 
 FEW = 10_000
 """So many new keys are read again by themselves; after more, the whole table is."""
@@ -67,15 +66,9 @@ class Maker(Protocol):
         """Labels what is missing of a labeller's keys and returns those keys; each has one more row of facts."""
         ...
 
-
-@dataclass(frozen=True, slots=True)
-class Labelled:
-    """What may be selected: numbered candidates, and what was said about them."""
-
-    candidates: pl.DataFrame
-    """With `scores` per aspect and their aggregated `score`."""
-    preferences: pl.DataFrame | None
-    """Per compared pair of candidates `first` < `second` one column per scorer, and `preference`."""
+    def compare(self, judge: Judge, keys: pl.DataFrame, tasks: pl.DataFrame) -> pl.DataFrame:
+        """Compares what is missing of a judge's keys and returns those keys; each has one more row of facts."""
+        ...
 
 
 @dataclass
@@ -94,13 +87,14 @@ class Stages:
     """Keys that failed for a passing reason: the next build tries them again."""
     superseded: int = 0
     """Rows that other rows of the same key stand for."""
+    judges: list[JudgeReport] = field(default_factory=list[JudgeReport])
+    """What the pairwise judges prefer besides quality."""
 
     def run(self) -> dict[str, pl.DataFrame]:
         """The rows of the version by split; `ledger`, `dropped` and `pins` are full afterwards."""
         tasks = self.prompts()
-        labelled = self.labelled(tasks)
-        selection = self.select(labelled, tasks)
-        return self.split(self.rows(selection, labelled, tasks), tasks)
+        choosing = Choosing(self.recipe.recipe, self.facts, self.pins, self.ledger, self.dropped)
+        return choosing.splits(self.labelled(tasks), tasks)
 
     def everything(self) -> pl.DataFrame:
         """Every completion that could have been selected, in the columns of a version of single completions."""
@@ -108,7 +102,8 @@ class Stages:
         candidates = self.labelled(tasks).candidates
         unknown = {"label": pl.lit(None, pl.Boolean), "weight": pl.lit(None, pl.Float64)}
         every = candidates.select("prompt", "candidate", **unknown)
-        return subset_rows(every, tasks, self._whole(candidates))
+        bodies = with_bodies(self.facts, candidates, self.pins[COMPLETIONS.name])
+        return subset_rows(every, tasks, bodies)
 
     def labelled(self, tasks: pl.DataFrame) -> Labelled:
         """The candidates, drawn and imported, with what was said about them."""
@@ -120,7 +115,7 @@ class Stages:
         recipe = self.recipe.recipe
         ratings = RatingStage(recipe, self.facts, self.imports, self.pins, self.ledger, self.dropped, places)
         scores = self.score(candidates, tasks, ratings)
-        preferences = ratings.preferences() if recipe.compares else None
+        preferences = ratings.preferences(self.compare(candidates, tasks)) if recipe.compares else None
         score = pl.lit(None, pl.Float64) if recipe.compares else aggregated_score(scores, recipe.aggregate)
         candidates = candidates.with_columns(score.alias("score"), scores.to_struct("scores"))
         return Labelled(candidates, preferences)
@@ -205,12 +200,12 @@ class Stages:
         calls = sum(len(x.aspects) * x.repeats for x in labellers) + rated.width
         if outcomes:
             planned = self.ledger.kept("completion hygiene") * calls
-            together = pl.concat([o.cast(pl.String).alias("outcome") for o in outcomes])
+            together = pl.concat([o.cast(pl.Categorical).alias("outcome") for o in outcomes])
             self.ledger.add("score", "label", planned, together, [SCORED])
         for keys, labeller in zip(labels, labellers, strict=True):
             failed = keys.filter(pl.col("outcome") != SCORED)
             ids = label_ids(failed, labeller)
-            self.dropped.add("score", _with_prompt_id(failed.with_columns(ids, detail="aspect"), tasks))
+            self.dropped.add("score", with_prompt_id(failed.with_columns(ids, detail="aspect"), tasks))
         made = wide_scores(labels, [(x.aspects, x.repeats) for x in labellers])
         known = {column.name: column for column in (*made.get_columns(), *rated.get_columns())}
         absent = pl.repeat(None, candidates.height, dtype=pl.Float64, eager=True)
@@ -229,67 +224,29 @@ class Stages:
         self._settle(pl.concat([x.select("outcome", "transient", "superseded") for x in labels]), "labels")
         return labels
 
-    def select(self, labelled: Labelled, tasks: pl.DataFrame) -> Selection:
-        """What the strategy selects, by number."""
-        candidates = labelled.candidates
-        columns = candidates.select(
-            "prompt",
-            "candidate",
-            "score",
-            pl.col("completion_id").bin.slice(0, 8).bin.reinterpret(dtype=pl.UInt64, endianness="little").alias("key"),
-            pl.col("text").str.len_chars().cast(pl.UInt32).alias("length"),
-            source=tasks["source"].gather(candidates["prompt"]),
-        )
-        compared = self._compared(labelled)
-        selection = select(columns, self.recipe.recipe.select, prompts=tasks.height, comparisons=compared)
-        self.ledger.add(
-            "select", "prompt", self.ledger.kept("prompt hygiene"), selection.prompts["outcome"], [RowOutcome.SELECTED]
-        )
-        unselected = selection.prompts.filter(pl.col("outcome").cast(pl.String) != RowOutcome.SELECTED)
-        self.dropped.add("select", _with_prompt_id(unselected, tasks).with_columns(id="prompt_id"))
-        unit = self._row_unit()
-        planned = self.ledger.kept("completion hygiene") if unit == "completion" else selection.rows.height
-        self.ledger.add("select rows", unit, planned, selection.rows["outcome"], [RowOutcome.SELECTED])
-        told = selection.rows.filter(
-            ~pl.col("outcome").cast(pl.String).is_in([RowOutcome.SELECTED, RowOutcome.NOT_SELECTED])
-        )
-        self.dropped.add("select rows", self._named_rows(told, candidates, tasks))
-        return selection
-
-    def _compared(self, labelled: Labelled) -> pl.DataFrame | None:
-        if labelled.preferences is None:
-            return None
-        pairs = labelled.preferences.select("preference", a="first", b="second")
-        return pairs.with_columns(prompt=labelled.candidates["prompt"].gather(pairs["a"]))
-
-    def rows(self, selection: Selection, labelled: Labelled, tasks: pl.DataFrame) -> pl.DataFrame:
-        """The selected rows with their texts, tokens and scores; pairs of equal texts are dropped."""
-        selected, candidates = selection.selected, labelled.candidates
-        sides = ["chosen", "rejected"] if "chosen" in selected.columns else ["candidate"]
-        used = pl.concat([selected.select(candidate=side) for side in sides]).unique().sort("candidate")
-        texts = self._whole(candidates[used["candidate"]])
-        if sides == ["candidate"]:
-            return subset_rows(selected, tasks, texts)
-        rows = pair_rows(selected, tasks, texts)
-        if labelled.preferences is not None:
-            rows = with_preferences(rows, selected, labelled.preferences)
-        by_number = texts.select("candidate", "text")
-        both = [
-            selected.select(candidate=side).join(by_number, on="candidate", how="left", maintain_order="left")["text"]
-            for side in sides
-        ]
-        rows = rows.with_columns(outcome=pair_outcomes(*both).cast(pl.String).fill_null(KEPT))
-        self.ledger.add("pair hygiene", "pair", self.ledger.kept("select rows"), rows["outcome"], [KEPT])
-        self.dropped.add("pair hygiene", rows.filter(pl.col("outcome") != KEPT).with_columns(id="pair_id"))
-        return rows.filter(pl.col("outcome") == KEPT).drop("outcome")
-
-    def split(self, rows: pl.DataFrame, tasks: pl.DataFrame) -> dict[str, pl.DataFrame]:
-        """The rows by split."""
-        splits = tasks.select("prompt_id", split_of(tasks, self.recipe.recipe.split))
-        rows = rows.join(splits, on="prompt_id", how="left", maintain_order="left")
-        self.ledger.add("version", "row", self.ledger.accounts[-1].kept, rows["split"], [TRAIN, TEST])
-        parts = {name: rows.filter(pl.col("split") == name).drop("split") for name in (TRAIN, TEST)}
-        return {name: part for name, part in parts.items() if name == TRAIN or part.height}
+    def compare(self, candidates: pl.DataFrame, tasks: pl.DataFrame) -> list[pl.DataFrame]:
+        """Per pairwise judge every planned comparison with its outcome and, where there is one, its preference."""
+        judges = self.recipe.judges
+        if not judges:
+            return []
+        pairs = candidate_pairs(candidates)
+        plans = [planned_comparisons(pairs, tasks, judge) for judge in judges]
+        if self.maker:
+            at = self.pins[COMPARISONS.name]
+            known = [known_comparisons(self.facts, p, j, at) for p, j in zip(plans, judges, strict=True)]
+            done = [self.maker.compare(j, k, tasks) for j, k in zip(judges, known, strict=True)]
+            self._pinned_few(COMPARISONS, done)
+        at = self.pins[COMPARISONS.name]
+        known = [known_comparisons(self.facts, p, j, at) for p, j in zip(plans, judges, strict=True)]
+        together = pl.concat([k.select("id", "prompt", "aspect", "outcome", "transient", "superseded") for k in known])
+        self._settle(together, "comparisons")
+        sizes = candidates.group_by("prompt").len()["len"].cast(pl.Int64)
+        planned = int((sizes * (sizes - 1) // 2).sum()) * sum(judge.config.calls_per_pair for judge in judges)
+        self.ledger.add("compare", "comparison", planned, together["outcome"], [RATED])
+        failed = together.filter(pl.col("outcome") != RATED)
+        self.dropped.add("compare", with_prompt_id(failed.with_columns(detail="aspect"), tasks))
+        self.judges = [judge_report(judge, keys) for judge, keys in zip(judges, known, strict=True)]
+        return known
 
     def _draws(self, plans: Sequence[pl.DataFrame]) -> list[pl.DataFrame]:
         at = self.pins[COMPLETIONS.name]
@@ -299,8 +256,7 @@ class Stages:
         ]
 
     def _labels(self, plans: Sequence[pl.DataFrame]) -> list[pl.DataFrame]:
-        rows = score_rows(self.facts, self.recipe.made, self.pins[SCORES.name])
-        return [known_labels(rows, plan, x) for plan, x in zip(plans, self.recipe.made, strict=True)]
+        return known_labels(self.facts, plans, self.recipe.made, self.pins[SCORES.name])
 
     def _pinned_few(self, table: FactTable, done: Sequence[pl.DataFrame]) -> bool:
         """Pins the table as it is after these keys were computed. True when they are few and nobody else wrote.
@@ -327,21 +283,3 @@ class Stages:
             )
         self.to_retry += int(keys["transient"].sum())
         self.superseded += int(keys["superseded"].sum())
-
-    def _row_unit(self) -> str:
-        return "candidate pair" if isinstance(self.recipe.recipe.select, PairBase) else "completion"
-
-    def _named_rows(self, rows: pl.DataFrame, candidates: pl.DataFrame, tasks: pl.DataFrame) -> pl.DataFrame:
-        ids = candidates["completion_id"]
-        if "chosen" not in rows.columns:
-            return _with_prompt_id(rows.with_columns(id=ids.gather(rows["candidate"])), tasks)
-        words = [id_words(ids.gather(rows[side]).to_arrow()) for side in ("chosen", "rejected")]
-        return _with_prompt_id(rows.with_columns(id=pl.Series(pl.from_arrow(row_ids(*words)))), tasks)
-
-    def _whole(self, candidates: pl.DataFrame) -> pl.DataFrame:
-        bodies = completion_bodies(self.facts, candidates["completion_id"], self.pins[COMPLETIONS.name])
-        return candidates.join(bodies, on="completion_id", how="left", maintain_order="left")
-
-
-def _with_prompt_id(rows: pl.DataFrame, tasks: pl.DataFrame) -> pl.DataFrame:
-    return rows.with_columns(prompt_id=tasks["prompt_id"].gather(rows["prompt"]))

@@ -80,10 +80,34 @@ class VllmSampler(SamplerConfig):
     backend: Literal["vllm"]
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     """Number format of the weights."""
+    context: int | None = Field(default=None, ge=1)
+    """Most tokens of a prompt and its completion together; as many as the model can read by default."""
+    gpu_memory: float = Field(default=0.9, gt=0.0, le=1.0)
+    """Share of the GPU's memory that vLLM takes."""
+    gpus: int = Field(default=1, ge=1)
+    """GPUs that the model is spread over."""
+
+
+class VllmServerSampler(SamplerConfig):
+    """Sampling from a vLLM server that serves the policy. `batch_size` draws are under way at a time."""
+
+    backend: Literal["vllm_server"]
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    """Number format of the weights, as the server was started with."""
+    endpoint: str
+    """Base URL, ending in `/v1`."""
+    api_key_env: str | None = None
+    """Name of the environment variable that holds the key. Never the key itself."""
+    timeout_s: float = Field(default=600.0, gt=0.0)
+    """Seconds that one draw may take."""
 
 
 class EndpointSampler(SamplerConfig):
-    """Sampling from an OpenAI-compatible endpoint: text only."""
+    """Sampling from an OpenAI-compatible endpoint: text only. `policy` names its model, and your `revision` of it.
+
+    Rows carry no token ids and no log-probs, so they are nobody's on-policy data. `batch_size` calls are under way at a
+    time.
+    """
 
     backend: Literal["endpoint"]
     dtype: Literal["unknown"] = "unknown"
@@ -91,9 +115,11 @@ class EndpointSampler(SamplerConfig):
     """Base URL, ending in `/v1`."""
     api_key_env: str | None = None
     """Name of the environment variable that holds the key. Never the key itself."""
+    timeout_s: float = Field(default=300.0, gt=0.0)
+    """Seconds that one attempt of a call may take."""
 
 
 SampleConfig = Annotated[
-    TransformersSampler | FakeSampler | VllmSampler | EndpointSampler,
+    TransformersSampler | FakeSampler | VllmSampler | VllmServerSampler | EndpointSampler,
     Field(discriminator="backend"),
 ]

@@ -39,45 +39,45 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 SETTLED_SECONDS = 2.0
 
 
-def policy_id(model: str, cache: Path | None = None, revision: str | None = None) -> str:
-    """`hf:` and 32 hex digits that are equal for folders of the same content.
+def policy_id(model: str, cache: Path | None = None, revision: str | None = None, role: str = "policy") -> str:
+    """`hf:` and 32 hex digits that are equal for folders of the same content. `role` is what messages call the model.
 
     Raises SourceError for a folder that is no chat model, MissingExtraError for a Hub id without `huggingface_hub`.
     """
-    folder = policy_folder(model, revision)
+    folder = policy_folder(model, revision, role)
     digests = _Digests(cache)
-    content = [[file.relative_to(folder).as_posix(), digests.of(file)] for file in policy_files(folder)]
+    content = [[file.relative_to(folder).as_posix(), digests.of(file)] for file in policy_files(folder, role)]
     digests.save()
     return f"hf:{content_id('policy', content).hex()}"
 
 
-def policy_folder(model: str, revision: str | None = None) -> Path:
+def policy_folder(model: str, revision: str | None = None, role: str = "policy") -> Path:
     """The folder of a model given as a folder or as a Hub id `org/name`, which is downloaded if it must be."""
     folder = Path(model).expanduser()
     if folder.is_dir():
         return folder
     if HUB_ID.fullmatch(model):
-        return _downloaded(model, revision)
-    raise SourceError(f"policy {model!r} does not exist: expected a model folder or a Hub id such as org/name")
+        return _downloaded(model, revision, role)
+    raise SourceError(f"{role} {model!r} does not exist: expected a model folder or a Hub id such as org/name")
 
 
-def policy_files(folder: Path) -> list[Path]:
+def policy_files(folder: Path, role: str = "policy") -> list[Path]:
     """The files that decide a draw, sorted by name. Raises SourceError when one of the necessary kinds is missing."""
     found = {pattern: sorted(folder.glob(pattern)) for pattern in (*CONFIGURATION, *TOKENIZER, *TEMPLATES)}
     weights = _weights(folder)
     if not found["config.json"]:
         raise SourceError(
-            f"policy {str(folder)!r} is no model: it has no config.json; point to a transformers model folder"
+            f"{role} {str(folder)!r} is no model: it has no config.json; point to a transformers model folder"
         )
     if not weights:
-        raise SourceError(f"policy {str(folder)!r} has no weights: expected *.safetensors or *.bin in the folder")
+        raise SourceError(f"{role} {str(folder)!r} has no weights: expected *.safetensors or *.bin in the folder")
     if not any(found[name] for name in VOCABULARIES):
         raise SourceError(
-            f"policy {str(folder)!r} has no tokenizer: expected tokenizer.json; save the tokenizer into the folder"
+            f"{role} {str(folder)!r} has no tokenizer: expected tokenizer.json; save the tokenizer into the folder"
         )
     if not any(found[pattern] for pattern in TEMPLATES) and not _has_inline_template(folder):
         raise SourceError(
-            f"policy {str(folder)!r} has no chat template: expected chat_template.jinja or `chat_template` in "
+            f"{role} {str(folder)!r} has no chat template: expected chat_template.jinja or `chat_template` in "
             f"tokenizer_config.json; use an instruction-tuned model or add a template"
         )
     return sorted({file for files in found.values() for file in files} | set(weights))
@@ -102,13 +102,13 @@ def _has_inline_template(folder: Path) -> bool:
         raise SourceError(f"{str(file)!r} is no JSON object: restore the file or save the tokenizer again") from None
 
 
-def _downloaded(model: str, revision: str | None) -> Path:
+def _downloaded(model: str, revision: str | None, role: str) -> Path:
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError
     except ImportError:
         raise MissingExtraError(
-            f"policy {model!r} is not a folder and looking it up on the Hub needs huggingface_hub: "
+            f"{role} {model!r} is not a folder and looking it up on the Hub needs huggingface_hub: "
             f"pip install 'prefkit[train]'"
         ) from None
     patterns = [*CONFIGURATION, *TOKENIZER, *TEMPLATES, *WEIGHTS]
@@ -116,7 +116,7 @@ def _downloaded(model: str, revision: str | None) -> Path:
         return Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
     except (HfHubHTTPError, OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise SourceError(f"policy {model!r} is neither a folder nor available from the Hub: {reason}") from None
+        raise SourceError(f"{role} {model!r} is neither a folder nor available from the Hub: {reason}") from None
 
 
 @dataclass(frozen=True, slots=True)

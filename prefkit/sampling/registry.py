@@ -8,15 +8,18 @@ import importlib
 from pathlib import Path
 from typing import Protocol, cast
 
-from prefkit.errors import MissingExtraError, NotBuiltError, RecipeError
+from prefkit.errors import MissingExtraError, RecipeError
 from prefkit.sampling import fake
-from prefkit.sampling.config import FakeSampler, PolicyConfig, SampleConfig, TransformersSampler
+from prefkit.sampling.config import EndpointSampler, FakeSampler, PolicyConfig, SampleConfig
 from prefkit.sampling.policy import policy_id
 from prefkit.sampling.protocol import Sampler
 
 BACKENDS = {
     "transformers": "prefkit.engines.transformers_sampler:TransformersSampler",
     "fake": "prefkit.sampling.fake:FakeSampler",
+    "vllm": "prefkit.engines.vllm_sampler:VllmSampler",
+    "vllm_server": "prefkit.engines.vllm_sampler:VllmServerSampler",
+    "endpoint": "prefkit.engines.endpoint_sampler:EndpointSampler",
 }
 
 
@@ -31,7 +34,7 @@ class Backend(Protocol):
 def open_sampler(config: SampleConfig, policy: PolicyConfig | None, cache: Path | None = None) -> Sampler:
     """The sampler of a block; `policy` is the recipe's, for a block without its own.
 
-    Raises NotBuiltError, MissingExtraError, RecipeError or SourceError, each in one line.
+    Raises MissingExtraError, RecipeError, SourceError or EndpointError, each in one line.
     """
     identity = resolve_policy_id(config, policy, cache)
     module, _, name = BACKENDS[config.backend].partition(":")
@@ -48,17 +51,17 @@ def open_sampler(config: SampleConfig, policy: PolicyConfig | None, cache: Path 
 
 
 def resolve_policy_id(config: SampleConfig, policy: PolicyConfig | None, cache: Path | None = None) -> str:
-    """Whose weights a block samples from. `cache` is where the digests of large files may be remembered."""
-    match config:
-        case FakeSampler():
-            return fake.FakeSampler(config).policy_id
-        case TransformersSampler():
-            model = config.policy or policy
-            if model is None:
-                raise RecipeError("sample has no policy: set `policy.model` at the top of the recipe or in the block")
-            return policy_id(model.model, cache, model.revision)
-        case _:
-            raise NotBuiltError(
-                f"sample backend {config.backend!r} is not built yet, expected one of {', '.join(BACKENDS)}; "
-                f"use transformers"
+    """Whose weights a block samples from; for an endpoint, the model's name and the revision that the recipe states."""
+    if isinstance(config, FakeSampler):
+        return fake.FakeSampler(config).policy_id
+    model = config.policy or policy
+    if model is None:
+        raise RecipeError("sample has no policy: set `policy.model` at the top of the recipe or in the block")
+    if isinstance(config, EndpointSampler):
+        if model.revision is None:
+            raise RecipeError(
+                f"policy {model.model!r} is behind an endpoint and has no revision, expected your name for this "
+                f"deployment of it: set `policy.revision`"
             )
+        return f"endpoint:{model.model}@{model.revision}"
+    return policy_id(model.model, cache, model.revision)

@@ -183,12 +183,11 @@ class ImportedScorer(ScorerConfig):
         return self
 
 
-class RewardModelScorer(ScorerConfig):
-    """A sequence classifier with one output."""
+class RewardModelBase(ScorerConfig):
+    """A sequence classifier with one output: its raw logit for prompt and completion in its chat template."""
 
-    identity: ClassVar[tuple[str, ...]] = ("kind", "model", "revision", "aspect", "dtype")
+    identity: ClassVar[tuple[str, ...]] = ("kind", "dtype")
 
-    kind: Literal["reward_model"]
     model: str
     """A folder or a Hub id."""
     revision: str | None = None
@@ -196,11 +195,31 @@ class RewardModelScorer(ScorerConfig):
     aspect: str = "reward_model"
     """Name of the score."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Number format of the weights."""
+    """Number format of the weights. In float32 a score is the same to 1e-5 whatever it is batched with."""
+    trust_remote_code: bool = False
+    """Run Python code that ships with the model. Off unless you say so."""
 
     @property
     def aspects(self) -> tuple[str, ...]:
         return (self.aspect,)
+
+
+class RewardModelScorer(RewardModelBase):
+    """A reward model in this process, with transformers: the raw logit of a sequence classifier with one output."""
+
+    kind: Literal["reward_model"]
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    batch_tokens: int = Field(default=16_384, ge=1)
+    """Tokens per forward pass, padding included; a longer text is read alone."""
+
+
+class VllmRewardModelScorer(RewardModelBase):
+    """A reward model in this process, with vLLM: the raw logit of a sequence classifier with one output."""
+
+    kind: Literal["vllm_reward_model"]
+    gpu_memory: float = Field(default=0.9, gt=0.0, le=1.0)
+    """Share of the GPU's memory that vLLM takes."""
 
 
 class Price(Config):
@@ -240,6 +259,10 @@ class JudgeScorer(ScorerConfig):
     """Name of the environment variable that holds the key. Never the key itself."""
     price: Price | None = None
     """What tokens cost."""
+    concurrency: int = Field(default=32, ge=1)
+    """Calls in flight at once."""
+    timeout_s: float = Field(default=300.0, gt=0)
+    """Seconds one attempt may take."""
 
     @property
     def reads(self) -> frozenset[str]:
@@ -286,9 +309,15 @@ class PairwiseJudgeScorer(JudgeScorer):
         """The orders in which each pair is shown."""
         return ("ab", "ba") if self.orders == "both" else ("ab",)
 
+    @property
+    def calls_per_pair(self) -> int:
+        """How many calls compare one pair of completions."""
+        return len(self.planned_orders) * len(self.aspects) * self.repeats
+
 
 Verifier = Annotated[MathVerifier | ExactVerifier | RegexVerifier | LengthVerifier, Field(discriminator="name")]
 Judge = Annotated[AspectJudgeScorer | PairwiseJudgeScorer, Field(discriminator="mode")]
 ScoreConfig = Annotated[
-    Verifier | PythonScorer | FakeScorer | ImportedScorer | RewardModelScorer | Judge, Field(discriminator="kind")
+    Verifier | PythonScorer | FakeScorer | ImportedScorer | RewardModelScorer | VllmRewardModelScorer | Judge,
+    Field(discriminator="kind"),
 ]

@@ -8,10 +8,19 @@ import importlib
 from pathlib import Path
 from typing import Protocol, cast
 
-from prefkit.errors import NotBuiltError, RecipeError
+from prefkit.errors import MissingExtraError, NotBuiltError, RecipeError
 from prefkit.identity import Json, config_id
-from prefkit.scoring.config import PythonScorer, ScoreConfig
-from prefkit.scoring.protocol import Scorer
+from prefkit.scoring.config import (
+    AspectJudgeScorer,
+    JudgeScorer,
+    PairwiseJudgeScorer,
+    PythonScorer,
+    RewardModelBase,
+    ScoreConfig,
+)
+from prefkit.scoring.judge.budget import Budget
+from prefkit.scoring.judge.identity import judge_identity
+from prefkit.scoring.protocol import Comparer, Scorer
 
 SCORERS = {
     "MathVerifier": "prefkit.scoring.math:MathScorer",
@@ -20,6 +29,8 @@ SCORERS = {
     "LengthVerifier": "prefkit.scoring.rules:RuleScorer",
     "PythonScorer": "prefkit.scoring.python:PythonScorer",
     "FakeScorer": "prefkit.scoring.fake:FakeScorer",
+    "RewardModelScorer": "prefkit.engines.reward_model:RewardModel",
+    "VllmRewardModelScorer": "prefkit.engines.vllm_reward_model:VllmRewardModel",
 }
 """Configuration class to implementation."""
 
@@ -34,39 +45,75 @@ class Implementation(Protocol):
 
 def require_built(config: ScoreConfig) -> None:
     """Raises NotBuiltError for a scorer this release does not have."""
-    if type(config).__name__ not in SCORERS:
+    if type(config).__name__ not in SCORERS and not isinstance(config, JudgeScorer):
         raise NotBuiltError(
-            f"score kind {config.kind!r} is not built yet, expected one of verifier, python, fake: leave it out"
+            f"score kind {config.kind!r} is not built yet, expected one of verifier, python, judge, reward_model, "
+            "fake: leave it out"
         )
 
 
-def scorer_identity(config: ScoreConfig, folder: Path) -> dict[str, Json]:
-    """Everything that changes what a score means; for a python scorer without a revision, the digest of its source.
+def scorer_identity(config: ScoreConfig, folder: Path, cache: Path | None = None) -> dict[str, Json]:
+    """Everything that changes what a score means: also the digest of a python scorer's source when it has no revision,
+    and that of a reward model's files, which `cache` remembers.
 
-    Raises RecipeError when that source cannot be found. Opens nothing.
+    Raises RecipeError or SourceError when they cannot be found. Opens nothing.
     """
+    if isinstance(config, JudgeScorer):
+        return judge_identity(config, folder)
     if isinstance(config, PythonScorer) and config.revision is None:
         from prefkit.scoring.python import source_digest
 
         return config.identity_values() | {"source": source_digest(config.path, folder)}
+    if isinstance(config, RewardModelBase):
+        from prefkit.scoring.reward_model import weights_id
+
+        return config.identity_values() | {"weights": weights_id(config, folder, cache)}
     return config.identity_values()
 
 
-def scorer_id(config: ScoreConfig, folder: Path) -> int:
-    """The id under which the scores of a recipe in `folder` are stored."""
-    return config_id("scorer", scorer_identity(config, folder))
+def scorer_id(config: ScoreConfig, folder: Path, cache: Path | None = None) -> int:
+    """The id under which the scores of a recipe in `folder` are stored; `cache` as in `scorer_identity`."""
+    return config_id("scorer", scorer_identity(config, folder, cache))
 
 
-def open_scorer(config: ScoreConfig, folder: Path, planned: int | None = None) -> Scorer:
-    """The scorer of an entry. `planned` is the `scorer_id` its scores will be stored under.
+def open_scorer(
+    config: ScoreConfig,
+    folder: Path,
+    planned: int | None = None,
+    budget: Budget | None = None,
+    cache: Path | None = None,
+) -> Scorer:
+    """The scorer of an entry. `planned` is the `scorer_id` its scores will be stored under; `budget` limits its calls.
 
-    Raises NotBuiltError, MissingExtraError or RecipeError, each in one line; also when the code of a python scorer was
-    edited since it was planned.
+    Raises NotBuiltError, MissingExtraError, SourceError or RecipeError, each in one line; also when the code of a
+    python scorer was edited since it was planned, or the weights of a reward model.
     """
+    if isinstance(config, AspectJudgeScorer):
+        from prefkit.scoring.judge.opening import aspect_judge
+
+        return aspect_judge(config, folder, planned or scorer_id(config, folder), budget or Budget())
     require_built(config)
-    module, _, name = SCORERS[type(config).__name__].partition(":")
-    implementation = cast(Implementation, getattr(importlib.import_module(module), name))
-    scorer = implementation.open(config, folder)
-    if planned is not None and scorer_id(config, folder) != planned:
+    scorer = _implementation(config).open(config, folder)
+    if planned is not None and scorer_id(config, folder, cache) != planned:
         raise RecipeError(f"score {config.aspects[0]!r} changed since this build was planned: run the build again")
     return scorer
+
+
+def open_comparer(config: PairwiseJudgeScorer, folder: Path, planned: int, budget: Budget) -> Comparer:
+    """The pairwise judge of an entry; parameters and errors as in `open_scorer`."""
+    from prefkit.scoring.judge.opening import pairwise_judge
+
+    return pairwise_judge(config, folder, planned, budget)
+
+
+def _implementation(config: ScoreConfig) -> Implementation:
+    module, _, name = SCORERS[type(config).__name__].partition(":")
+    try:
+        return cast(Implementation, getattr(importlib.import_module(module), name))
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("prefkit"):
+            raise
+        raise MissingExtraError(
+            f"score kind {config.kind!r} needs {error.name}, which is not installed: "
+            "pip install 'prefkit[transformers]'"
+        ) from None

@@ -73,7 +73,7 @@ class ScoreFields(Said):
     of: Columns | None = None
     """A completion of this row, or a column with the completion's key; the row's only completion by default."""
     seen: str | None = None
-    """The text the scorer saw, where it differs; empty cells mean that it does not."""
+    """The text the scorer saw, where it differs; null (in a CSV file, an empty cell) where it does not."""
     score: Columns
     """The number. Several columns are several aspects, named like the columns."""
     values: dict[str, float | Literal["unparsable", "unrated"]] = Field(default_factory=dict)
@@ -98,7 +98,7 @@ class ComparisonFields(Said):
     b: Columns = "b"
     """The other one."""
     a_seen: str | None = None
-    """The text of a that the scorer saw, where it differs; empty cells mean that it does not."""
+    """The text of a that the scorer saw, where it differs; null where it does not."""
     b_seen: str | None = None
     """The text of b that the scorer saw, where it differs."""
     preference: str
@@ -108,7 +108,8 @@ class ComparisonFields(Said):
     values: dict[str, Literal["a", "b", "tie", "unparsable", "unrated"] | Annotated[float, Field(ge=0, le=1)]] = Field(
         default_factory=dict
     )
-    """What words or codes in the cells stand for; they come before `scale`."""
+    """What words or codes in the cells stand for; they come before `scale`. Without a `scale` beside them, a number
+    that is none of the codes is unparsable."""
     order: str | None = None
     """In which order the scorer saw them: `ab` or `ba`."""
 

@@ -4,7 +4,7 @@ A prompt that can be carried is a list of text messages of known roles, the last
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from json.encoder import encode_basestring
@@ -32,9 +32,10 @@ def prompt_id(messages: Sequence[Message]) -> bytes:
     return blake2b(f"[{','.join(written)}]".encode(), digest_size=ID_BYTES, person=b"prompt").digest()
 
 
-def plain_prompt(text: str) -> list[Message]:
-    """A string as a conversation of one user message."""
-    return [{"role": "user", "content": text}]
+def plain_prompt_ids(texts: Iterable[str]) -> list[bytes]:
+    """The prompt id of each text as a conversation of one user message."""
+    written = (f'[{{"content":{encode_basestring(text)},"role":"user"}}]'.encode() for text in texts)
+    return [blake2b(prompt, digest_size=ID_BYTES, person=b"prompt").digest() for prompt in written]
 
 
 def conversation(text: str) -> list[Message] | Refusal:

@@ -29,11 +29,12 @@ Reader: TypeAlias = Callable[[bytes, str], SourceRows]
 Decompressor: TypeAlias = Callable[[bytes, str], bytes]
 
 _UTF8_BOM = b"\xef\xbb\xbf"
+_PARQUET = b"PAR1"
 _OTHER_KINDS = {
     b"PK\x03\x04": ("a ZIP archive or an Excel workbook", "unpack it, or export it as CSV"),
     b"\xd0\xcf\x11\xe0": ("an Office document of the old kind", "export it as CSV"),
-    b"\x1f\x8b": ("gzip data", "give its name the ending .gz"),
-    b"PAR1": ("a Parquet file", "give its name the ending .parquet"),
+    b"\x1f\x8b": ("gzip data", "unpack it, or add .gz to its name"),
+    _PARQUET: ("a Parquet file", "give its name the ending .parquet"),
     b"version https://git-lfs": ("a Git LFS pointer, not the file itself", "run `git lfs pull`"),
 }
 """How files begin that come under a wrong name."""
@@ -53,9 +54,8 @@ def read_rows(path: str | Path) -> SourceRows:
         data = decompress(data, str(path))
     if not data:
         raise SourceError(f"{path} is empty (an empty dataset), expected rows: check how the file was written")
-    for beginning, (kind, remedy) in _OTHER_KINDS.items():
-        if data.startswith(beginning) and not (beginning == b"PAR1" and reader is _read_parquet):
-            raise SourceError(f"{path} is {kind}, expected what its ending says: {remedy}")
+    if reader is not _read_parquet or not data.startswith(_PARQUET):
+        _refuse_other_kinds(data, str(path))
     return reader(data, str(path))
 
 
@@ -69,6 +69,12 @@ def file_fingerprint(path: str | Path, mapping: Mapping[str, str]) -> str:
     except OSError as error:
         raise _unreadable(Path(path), error) from None
     return content_id("import", {"file": digest, "map": dict(mapping)}).hex()
+
+
+def _refuse_other_kinds(data: bytes, name: str) -> None:
+    for beginning, (kind, remedy) in _OTHER_KINDS.items():
+        if data.startswith(beginning):
+            raise SourceError(f"{name} is {kind}, expected what its ending says: {remedy}")
 
 
 def looks_like_hub_id(path: str) -> bool:

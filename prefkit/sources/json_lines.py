@@ -4,6 +4,7 @@ Each line is parsed by itself, so a bad line costs that line. Typed columnar rea
 columns as strings, read only the keys of the first rows, and turn a lone surrogate into a NUL, all without a word.
 """
 
+import io
 import json
 import math
 import re
@@ -19,7 +20,7 @@ from prefkit.sources.rows import BadRow, SourceRows, source_rows
 MAX_COLUMNS = 2_000
 """More different keys than this are no table, but for example an object keyed by id."""
 MAX_DEPTH = 200
-"""More levels of lists and objects than this could not be written again: where they end the stack depends on its use."""
+"""Deeper lists and objects are refused, here and not at the end of a stack that is as long as its use allows."""
 
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -29,7 +30,7 @@ def read_json_lines(data: bytes, name: str) -> SourceRows:
     records: list[dict[str, Json]] = []
     numbers: list[int] = []
     bad: list[BadRow] = []
-    for number, line in enumerate(data.split(b"\n"), start=1):
+    for number, line in enumerate(io.BytesIO(data), start=1):
         if not line.strip():
             continue
         try:
@@ -92,7 +93,7 @@ def _record(line: bytes) -> dict[str, Json]:
     text = line.decode()
     surrogates = _SURROGATE_ESCAPE.search(text) is not None
     return _checked(
-        _DECODER.decode(text.strip("\r\t ")), surrogates, deep=text.count("[") + text.count("{") > MAX_DEPTH
+        _DECODER.decode(text.strip("\r\n\t ")), surrogates, deep=text.count("[") + text.count("{") > MAX_DEPTH
     )
 
 
@@ -138,6 +139,7 @@ def _reason(error: ValueError | RecursionError) -> str:
 
 
 def _table(records: Sequence[dict[str, Json]], numbers: Sequence[int], bad: Sequence[BadRow], name: str) -> SourceRows:
+    """The rows, column by column; takes the values out of the records as it goes."""
     names = list(dict.fromkeys(key for record in records for key in record))
     if len(names) > MAX_COLUMNS:
         raise SourceError(
@@ -147,7 +149,7 @@ def _table(records: Sequence[dict[str, Json]], numbers: Sequence[int], bad: Sequ
     columns: list[pl.Series] = []
     json_columns: set[str] = set()
     for column in names:
-        values = [record.get(column) for record in records]
+        values = [record.pop(column, None) for record in records]  # texts are there once, not twice
         if not {type(value) for value in values} <= {str, type(None)}:
             json_columns.add(column)
             values = [None if value is None else canonical_json(value).decode() for value in values]

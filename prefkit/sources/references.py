@@ -33,8 +33,8 @@ def references(rows: SourceRows, of: Columns | None, seen: str | None, slots: Co
     if seen is None:
         return named
     text = column_text(rows, seen, "text that the scorer saw", ImportOutcome.UNSUPPORTED_CONTENT)
-    # An empty cell means that the scorer saw the completion as it is
-    shown = text.select(seen=pl.when(pl.col("text") != "").then("text"))
+    # An empty text is one that the scorer saw: of a model that said nothing. Only a missing cell is none.
+    shown = text.select(seen="text")
     return pl.concat([named.select("slot", "key"), shown, first_refusal([named, text])], how="horizontal")
 
 

@@ -55,6 +55,8 @@ def preferences(found: pl.DataFrame, fields: ComparisonFields) -> pl.DataFrame:
     off = ~number.is_between(min(fields.scale), max(fields.scale))
     if {for_a, for_b} != {0.0, 1.0}:
         off |= pl.col("kind") == "boolean"
+    if fields.values and "scale" not in fields.model_fields_set:  # codes: a 0 that is not listed prefers nobody
+        off |= pl.col("kind") != "boolean"
     on_scale = (
         pl.when(off)
         .then(None)

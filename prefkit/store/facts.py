@@ -5,7 +5,7 @@ writers, or a retry, may bring rows of one key; `settled` keeps exactly one of e
 value or final failure before a transient one, then the highest attempt, then the smallest batch id.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 import polars as pl
@@ -33,6 +33,12 @@ class FactStore(Protocol):
         self, table: FactTable, columns: Sequence[str], where: Where | None = None, at: int | None = None
     ) -> pl.DataFrame:
         """The named columns of the rows that match, in no promised order, as of version `at` (None: now)."""
+        ...
+
+    def batches(
+        self, table: FactTable, columns: Sequence[str], where: Where | None = None, at: int | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """What `read` returns, in parts as they come: at least one, which may be empty."""
         ...
 
     def gather(self, table: FactTable, columns: Sequence[str], ids: pl.Series, at: int) -> pl.DataFrame:

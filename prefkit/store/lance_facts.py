@@ -6,12 +6,13 @@ manifest, and only then acknowledge. At open, manifests that cannot be read (the
 aside. Small files are merged in two tiers, so that a commit costs the same at the 5,000th as at the first.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
 import lance
+import numpy as np
 import polars as pl
 import pyarrow as pa
 from lance.fragment import FragmentMetadata, write_fragments
@@ -19,11 +20,13 @@ from lance.optimize import Compaction
 
 from prefkit.errors import DamageError
 from prefkit.hashing import row_hashes
+from prefkit.identity import id_words
 from prefkit.records import FACT_TABLES, FactTable
 from prefkit.store.batch_ids import new_batch_id
 from prefkit.store.data_files import DataFiles
 from prefkit.store.facts import Value, Where
 from prefkit.store.files import disk_trouble, fsync_file, fsync_folder, turn
+from prefkit.store.id_index import IdIndex
 
 FORMAT = "2.2"
 TIERS = (4_096, 131_072)
@@ -66,35 +69,39 @@ class LanceFacts:
         self, table: FactTable, columns: Sequence[str], where: Where | None = None, at: int | None = None
     ) -> pl.DataFrame:
         """See FactStore."""
+        return pl.concat(_frame(batch) for batch in self.batches(table, columns, where, at))
+
+    def batches(
+        self, table: FactTable, columns: Sequence[str], where: Where | None = None, at: int | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """See FactStore."""
+        names = list(columns)
+        yield pa.RecordBatch.from_pylist([], pa.schema([table.schema.field(name) for name in names]))
         dataset = self._as_of(table.name, at)
         if dataset is None:
-            return _frame(table.schema.empty_table().select(list(columns)))
+            return
         if where and not _is_light(table, columns, where):
-            return _frame(dataset.to_table(columns=list(columns), filter=_sql(where), scan_in_order=False))
-        # Lance takes three times as long to filter light columns as polars to read and filter them all.
+            filtered = _sql(where)
+            yield from dataset.to_batches(columns=names, filter=filtered, batch_size=1 << 16, scan_in_order=False)
+            return
+        # Lance takes three times as long to filter light columns as polars to filter them once they are read.
         everything = [*columns, *(c for c in where or () if c not in columns)]
-        matches = [pl.col(c).is_in([v] if isinstance(v, str | int) else list(v)) for c, v in (where or {}).items()]
-        batches = dataset.to_batches(columns=everything, batch_size=1 << 20, scan_in_order=False)
-        parts = [_frame(pa.table(batch)).filter(*matches).select(columns) for batch in batches]
-        return pl.concat([_frame(table.schema.empty_table().select(list(columns))), *parts])
+        for batch in dataset.to_batches(columns=everything, batch_size=1 << 20, scan_in_order=False):
+            yield _matching(batch, where or {}).select(names)
 
     def gather(self, table: FactTable, columns: Sequence[str], ids: pl.Series, at: int) -> pl.DataFrame:
         """See FactStore. Reads the table once, a batch at a time, so memory is that of the rows asked for."""
         if len(ids) <= FEW:
             return self.read(table, columns, {"id": ids.to_list()}, at)
         dataset = self._as_of(table.name, at)
-        wanted = pl.DataFrame({"id": ids})
-        batches = (
-            dataset.to_batches(
-                columns=["id", *(c for c in columns if c != "id")], batch_size=1 << 16, scan_in_order=False
-            )
-            if dataset
-            else ()
-        )
-        parts = [_frame(pa.table(batch)).join(wanted, on="id", how="semi") for batch in batches]
-        return pl.concat(
-            [_frame(table.schema.empty_table().select(list(columns))), *(p.select(columns) for p in parts)]
-        )
+        parts = [table.schema.empty_table().select(list(columns))]
+        if dataset:
+            index = IdIndex(id_words(ids.to_arrow()))
+            everything = ["id", *(c for c in columns if c != "id")]
+            for batch in dataset.to_batches(columns=everything, batch_size=1 << 16, scan_in_order=False):
+                rows = np.flatnonzero(index.places(id_words(batch["id"])) >= 0)
+                parts.append(pa.table(batch.take(pa.array(rows))).select(list(columns)))
+        return _frame(pa.concat_tables(parts))
 
     def count(self, table: FactTable, at: int) -> int:
         """See FactStore."""
@@ -291,9 +298,17 @@ class LanceFacts:
         self._committed(name, dataset.version, lance.dataset(dataset.uri))
 
 
-def _frame(rows: pa.Table) -> pl.DataFrame:
+def _frame(rows: pa.Table | pa.RecordBatch) -> pl.DataFrame:
     frame = pl.from_arrow(rows)
     return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()
+
+
+def _matching(batch: pa.RecordBatch, where: Where) -> pa.RecordBatch:
+    if not where:
+        return batch
+    tests = [pl.col(c).is_in([v] if isinstance(v, str | int | bytes) else list(v)) for c, v in where.items()]
+    matches = _frame(batch.select(list(where))).select(pl.all_horizontal(tests).fill_null(value=False)).to_series()
+    return batch if matches.all() else batch.filter(matches.to_arrow())
 
 
 def _stamped(table: FactTable, rows: pa.Table, batch_id: bytes) -> pa.Table:

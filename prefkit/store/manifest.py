@@ -17,6 +17,23 @@ class FileEntry(TypedDict):
     ids_blake2b: str
 
 
+class Measure(TypedDict):
+    """A measure with its 95 % interval and the number of pairs it rests on; null where no pair counts."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    pairs: int
+
+
+class JudgeReport(TypedDict):
+    """What a pairwise judge prefers besides quality (see `prefkit.scoring.judge.bias`)."""
+
+    judge: str
+    revision: str
+    measures: dict[str, Measure]
+
+
 class Content(TypedDict):
     """What the version is. Two builds that reach the same facts by different ways have the same content."""
 
@@ -25,6 +42,7 @@ class Content(TypedDict):
     recipe: dict[str, Json]
     parents: list[str]
     ledger: list[AccountEntry]
+    judges: list[JudgeReport]
     to_retry: int
     files: dict[str, FileEntry]
 

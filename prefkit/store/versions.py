@@ -24,8 +24,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from prefkit.errors import DamageError, NotFoundError, suggestion
-from prefkit.hashing import row_hashes
-from prefkit.identity import ID_BYTES
+from prefkit.hashing import one_array, row_hashes
+from prefkit.identity import ID_BYTES, id_words
 from prefkit.ledger import StageAccount
 from prefkit.store.files import disk_trouble, publish_folder, remove_tree, write_durably
 from prefkit.store.manifest import FORMAT, Content, FileEntry, Manifest, Provenance, content_hash
@@ -120,11 +120,11 @@ def write_rows(path: Path, rows: pa.Table, id_column: str) -> FileEntry:
     """Writes an Arrow file whose bytes depend on the values only, with a `row_hash` per row, and the ids beside it."""
     rows = _normalised(rows)
     rows = rows.append_column("row_hash", pa.array(row_hashes(rows, rows.column_names)))
-    ids = rows[id_column].fill_null(bytes(ID_BYTES)).to_pylist()
+    ids = id_words(one_array(rows[id_column].fill_null(bytes(ID_BYTES)))).tobytes()
     with disk_trouble(path):
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as writer:
             writer.write_table(rows, max_chunksize=BATCH_ROWS)
-        path.with_suffix(".ids").write_bytes(b"".join(ids))
+        path.with_suffix(".ids").write_bytes(ids)
     return {
         "rows": rows.num_rows,
         "blake2b": file_hash(path),

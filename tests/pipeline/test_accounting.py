@@ -203,9 +203,8 @@ def test_one_doubled_row_refuses_the_build(tmp_path: Path, monkeypatch: pytest.M
     workspace = workspace_in(tmp_path)
     real = stages.known_labels
 
-    def doubled(*args: object) -> pl.DataFrame:
-        keys = real(*args)  # type: ignore[arg-type]
-        return pl.concat([keys, keys[-1:]])
+    def doubled(*args: object) -> list[pl.DataFrame]:
+        return [pl.concat([keys, keys[-1:]]) for keys in real(*args)]  # type: ignore[arg-type]
 
     built(workspace)
     monkeypatch.setattr(stages, "known_labels", doubled)

@@ -182,7 +182,6 @@ def test_subset_strategies_build_versions_of_single_completions(tmp_path: Path) 
     "blocks",
     [
         {"check": {"reference": "policy"}},
-        {"score": [{"kind": "reward_model", "model": "rm"}]},
     ],
 )
 def test_a_stage_that_is_not_built_says_so_before_anything_runs(tmp_path: Path, blocks: dict[str, object]) -> None:

@@ -283,7 +283,8 @@ def test_any_judgments_are_accounted_for_and_every_pair_obeys_them(
     winners: dict[tuple[str, str], float] = {}
     for prompt, chosen, rejected, margin in found:
         question = prompt[0]["content"][-1]
-        assert chosen[0]["content"].endswith(question) and rejected[0]["content"].endswith(question)
+        assert chosen[0]["content"].endswith(question)
+        assert rejected[0]["content"].endswith(question)
         winners[chosen[0]["content"], rejected[0]["content"]] = margin
     wanted: dict[tuple[str, str], float] = {}
     for (p, first, second), grades in expected.items():

@@ -13,7 +13,6 @@ from tests.scoring.builders import outcome
 CONFIG: TypeAdapter[ScoreConfig] = TypeAdapter(ScoreConfig)
 NOT_BUILT = [
     {"kind": "imported", "scorer": "gpt"},
-    {"kind": "reward_model", "model": "org/rm"},
     {"kind": "judge", "mode": "aspects", "endpoint": "http://localhost/v1", "model": "m", "revision": "1"},
 ]
 

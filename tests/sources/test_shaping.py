@@ -232,7 +232,7 @@ def test_comparison_needs_both_its_completions_keys() -> None:
 def test_seen_text_is_kept_where_there_is_one() -> None:
     rows = lines(*({"id": 1, "m": "g", "s": 3, "t": text} for text in ("cut", "", None, [])))
     found = shape(rows, prompt={"key": "id"}, scores=[{"of": "m", "score": "s", "scorer": "=people", "seen": "t"}])
-    assert [told["seen"] for told in found.scores["completion"]] == ["cut", None, None]
+    assert [told["seen"] for told in found.scores["completion"]] == ["cut", "", None]
     assert [told[:3] for told in refusals(found)] == [(4, "scores", "unsupported_content")]
 
 

@@ -166,6 +166,14 @@ def test_codes_for_sides_and_ties_come_before_the_scale() -> None:
     }  # fmt: skip
 
 
+def test_number_that_is_no_code_never_falls_on_a_scale_nobody_gave() -> None:
+    rows = cells("1", "2", "0", 0, 0.5)
+    codes = {"1": "a", "2": "b"}
+    unread = dict.fromkeys((3, 4, 5), "unparsable")
+    assert told(compared(rows, values=codes)) == {1: 1.0, 2: 0.0, **unread}
+    assert told(compared(rows, values=codes, scale=(0, 1))) == {1: 1.0, 2: 0.0, 3: 0.0, 4: 0.0, 5: 0.5}
+
+
 def test_weighted_preferences_with_draws_and_lost_replies_keep_apart() -> None:
     rows = typed(pl.Series([1.0, 2.0, 1.5, 1.75, 0.0, None], dtype=pl.Float32))
     found = compared(rows, scale=(1, 2), values={"0": "tie"}, missing="unparsable")

@@ -13,7 +13,7 @@ from prefkit.identity import Json
 from prefkit.scoring.judge.answers import Answered, Blame, Trouble
 from prefkit.scoring.judge.batch_client import BatchClient, Ended
 from prefkit.scoring.judge.batch_records import BatchRecord, BatchRecords, request_key
-from prefkit.scoring.judge.budget import Budget
+from prefkit.scoring.judge.budget import Amount, Budget
 from prefkit.scoring.judge.calls import Call, CallFailure, Reply
 from prefkit.scoring.judge.endpoint import Endpoint, require_client, require_url
 from prefkit.scoring.judge.wire import NO_TOKENS, Tokens, request_body, worst_case
@@ -101,7 +101,7 @@ class BatchTransport:
                 # Batches that end free budget. Without one, only another thread can, and it is waited for.
                 if pending or covered:
                     break
-                if not self._budget.reserve(amount).result():
+                if not self._waited_for(amount):
                     turned_away.append(left.pop(0))
                     continue
             room -= asked[left[0]].worst.input
@@ -109,6 +109,14 @@ class BatchTransport:
         if covered:
             self._create({key: asked[key] for key in covered}, pending)
         return turned_away
+
+    def _waited_for(self, amount: Amount) -> bool:
+        granted = self._budget.reserve(amount)
+        try:
+            return granted.result()
+        except KeyboardInterrupt:
+            self._budget.withdraw(amount, granted)
+            raise
 
     def _create(self, requests: Mapping[str, _Request], pending: list[BatchRecord]) -> None:
         record = BatchRecord({key: (r.worst.input, r.worst.output) for key, r in requests.items()})

@@ -41,7 +41,7 @@ class BatchClient:
         import httpx2
         import openai
 
-        timeout = httpx2.Timeout(endpoint.timeout_s, connect=min(CONNECT_S, endpoint.timeout_s))
+        timeout = httpx2.Timeout(endpoint.timeout_s, connect=min(CONNECT_S, endpoint.timeout_s / 2))
         self._client = openai.OpenAI(base_url=endpoint.url, api_key=key, max_retries=0, timeout=timeout)
         self._endpoint = endpoint
         self._key = key

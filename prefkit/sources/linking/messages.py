@@ -10,17 +10,17 @@ import pyarrow as pa
 from prefkit.hashing import hashed
 from prefkit.records import MESSAGES
 from prefkit.sampling.protocol import Message
-from prefkit.sources.conversations import Refusal, conversation, message_problem, plain_prompt
+from prefkit.sources.conversations import Refusal, conversation, message_problem
 from prefkit.sources.outcomes import ImportOutcome
 
 
 def prompt_messages(kind: str | None, text: str | None) -> list[Message] | Refusal:
-    """The prompt of a cell, or why it cannot be carried."""
+    """The prompt of a cell that is no plain text, or why it cannot be carried."""
     if text is None:
         return Refusal(ImportOutcome.MISSING_PROMPT, None)
     match kind:
         case "string":
-            return plain_prompt(text) if text.strip() else Refusal(ImportOutcome.EMPTY_PROMPT, None)
+            return Refusal(ImportOutcome.EMPTY_PROMPT, None)
         case "list":
             return conversation(text)
         case "unreadable":

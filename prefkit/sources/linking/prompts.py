@@ -16,7 +16,7 @@ import pyarrow as pa
 from prefkit.hashing import row_hashes
 from prefkit.identity import id_words, row_ids
 from prefkit.records import PROMPTS
-from prefkit.sources.conversations import Refusal, prompt_id
+from prefkit.sources.conversations import Refusal, plain_prompt_ids, prompt_id
 from prefkit.sources.linking.messages import prompt_messages
 from prefkit.sources.linking.records import EVERYWHERE, OUTCOMES, first_of, is_told, records, refused, same_as
 from prefkit.sources.outcomes import ImportOutcome
@@ -24,6 +24,8 @@ from prefkit.sources.shaped import Shaped
 
 SAID = ("answer", "source", "split", "metadata")
 """What a task says beside its prompt."""
+_WRITTEN = r"[^\s\x1c-\x1f]"
+"""A character that is no white space, as `str.isspace` understands it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,19 +92,33 @@ def linked_prompts(
 
 def _identified(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The distinct prompts (`id`, `messages`), and the rows with `prompt_id`, or `outcome` and `detail`."""
-    distinct = rows.select("kind", "text").unique(maintain_order=True)
-    read = [prompt_messages(kind, text) for kind, text in distinct.iter_rows()]
-    distinct = distinct.with_columns(
+    distinct = rows.select("kind", "text").unique(maintain_order=True).with_row_index()
+    plain = ((distinct["kind"] == "string") & distinct["text"].str.contains(_WRITTEN)).fill_null(value=False)
+    read = pl.concat([_plain(distinct.filter(plain)), _parsed(distinct.filter(~plain))]).sort("index").drop("index")
+    prompts = read.select("messages", id="prompt_id").drop_nulls("id").unique("id", maintain_order=True, keep="first")
+    read = read.drop("messages")
+    rows = rows.join(read, on=["kind", "text"], how="left", nulls_equal=True, maintain_order="left")
+    return prompts.select("id", "messages"), rows.drop("kind", "text")
+
+
+def _plain(texts: pl.DataFrame) -> pl.DataFrame:
+    """The texts as conversations of one user message."""
+    message = pl.struct(role=pl.lit("user"), content="text")
+    ids = pl.Series("prompt_id", plain_prompt_ids(texts["text"]), pl.Binary)
+    unrefused = pl.lit(None, pl.String)
+    return texts.with_columns(ids, messages=pl.concat_list(message), outcome=unrefused, detail=unrefused)
+
+
+def _parsed(cells: pl.DataFrame) -> pl.DataFrame:
+    """The conversations that the cells spell, or why they cannot be prompts."""
+    read = [prompt_messages(kind, text) for kind, text in cells.select("kind", "text").iter_rows()]
+    messages = pa.array([r if isinstance(r, list) else None for r in read], PROMPTS.schema.field("messages").type)
+    return cells.with_columns(
         pl.Series("prompt_id", [prompt_id(r) if isinstance(r, list) else None for r in read], pl.Binary),
+        pl.Series("messages", pl.from_arrow(messages)),
         pl.Series("outcome", [r.outcome if isinstance(r, Refusal) else None for r in read], pl.String),
         pl.Series("detail", [r.detail if isinstance(r, Refusal) else None for r in read], pl.String),
     )
-    messages = pl.from_arrow(
-        pa.array([r if isinstance(r, list) else None for r in read], PROMPTS.schema.field("messages").type)
-    )
-    prompts = pl.DataFrame({"id": distinct["prompt_id"], "messages": messages})
-    rows = rows.join(distinct, on=["kind", "text"], how="left", nulls_equal=True, maintain_order="left")
-    return prompts.drop_nulls("id").unique("id", maintain_order=True, keep="first"), rows.drop("kind", "text")
 
 
 def _keyed(rows: pl.DataFrame, known: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -1,0 +1,187 @@
+"""The compare stage: which comparisons of pairwise judges the recipe needs, which are facts, and how the rest is made.
+
+A comparison is keyed by (completion a, completion b, judge, aspect, order shown, repeat, input id) with a the smaller
+id. There are few of them beside model calls, so known ones are found by their ids.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import polars as pl
+import pyarrow as pa
+
+from prefkit.errors import LedgerError
+from prefkit.pipeline.labels import input_ids
+from prefkit.pipeline.progress import Progress
+from prefkit.pipeline.ratings import RATED
+from prefkit.records import COMPARISONS
+from prefkit.row_keys import comparison_ids
+from prefkit.scoring.config import PairwiseJudgeScorer
+from prefkit.scoring.judge.bias import PairOutcome, consistency, length_bias, pair_labels, position_bias
+from prefkit.scoring.protocol import Comparer, Comparison, ComparisonFailure, ComparisonRequest, ScoreFailureKind
+from prefkit.store.facts import FactStore, settled
+from prefkit.store.manifest import JudgeReport, Measure
+
+CHUNK = 20_000
+"""Requests handed to a judge at once."""
+_KEY = ("completion_a", "completion_b", "aspect", "order", "repeat")
+_SPENT = ("raw", "input_tokens", "output_tokens", "cost")
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """A pairwise judge of the recipe with its identity."""
+
+    config: PairwiseJudgeScorer
+    scorer_id: int
+
+
+def candidate_pairs(candidates: pl.DataFrame) -> pl.DataFrame:
+    """Every pair of candidates of one prompt.
+
+    `prompt`, `first` < `second` (candidates), `completion_a` and `completion_b` (the smaller id first), `text_a`,
+    `text_b`, and `turned`: whether `second` is a.
+    """
+    one = candidates.select("prompt", "completion_id", "text", first="candidate")
+    other = candidates.select("prompt", "completion_id", "text", second="candidate")
+    pairs = one.join(other, on="prompt", suffix="_second").filter(pl.col("first") < pl.col("second"))
+    turned = pl.col("completion_id") > pl.col("completion_id_second")
+    sides = {"completion": "completion_id", "text": "text"}
+    columns = [
+        pl.when(turned == is_a).then(f"{column}_second").otherwise(column).alias(f"{name}_{side}")
+        for name, column in sides.items()
+        for side, is_a in (("a", True), ("b", False))
+    ]
+    return pairs.select("prompt", "first", "second", turned.alias("turned"), *columns).sort("first", "second")
+
+
+def planned_comparisons(pairs: pl.DataFrame, tasks: pl.DataFrame, judge: Judge) -> pl.DataFrame:
+    """The keys of a judge with their `id`: every pair in the orders, aspects and repeats it asks for."""
+    config = judge.config
+    keys = pairs.with_columns(
+        input_ids(tasks, config.reads).gather(pairs["prompt"]).alias("input_id"),
+        scorer_id=pl.lit(judge.scorer_id, pl.Int64),
+    )
+    for name, values in (
+        ("order", config.planned_orders),
+        ("aspect", config.aspects),
+        ("repeat", range(config.repeats)),
+    ):
+        keys = keys.join(pl.DataFrame({name: pl.Series(values)}), how="cross")
+    keys = keys.cast({"repeat": pl.Int32})
+    columns = [*_KEY, "scorer_id", "input_id"]
+    ids = comparison_ids(keys.select(columns).to_arrow(compat_level=pl.CompatLevel.oldest()))
+    return keys.with_columns(id=pl.Series(ids, dtype=pl.Binary))
+
+
+def known_comparisons(facts: FactStore, plan: pl.DataFrame, judge: Judge, at: int) -> pl.DataFrame:
+    """The plan with what the facts know: `outcome` (null: not compared yet), `preference`, `attempt`, `transient`."""
+    columns = ["id", "batch_id", "preference", "failure", "transient", "attempt"]
+    rows = settled(facts.read(COMPARISONS, columns, {"scorer_id": judge.scorer_id}, at))
+    found = rows.select(
+        "id", "preference", "transient", "attempt", "superseded", outcome=pl.col("failure").fill_null(RATED)
+    )
+    return plan.join(found, on="id", how="left", maintain_order="left")
+
+
+def compare(facts: FactStore, comparer: Comparer, judge: Judge, missing: pl.DataFrame, progress: Progress) -> None:
+    """Compares the missing keys, which carry `messages`, both texts and what is read; stores batches as they finish."""
+    for start in range(0, missing.height, CHUNK):
+        part = missing.slice(start, CHUNK)
+        rows = list(part.iter_rows(named=True))
+        keys = {tuple(row[k] for k in _KEY): row for row in rows}
+        for batch in comparer.compare(comparison_requests(part, judge)):
+            facts.append(COMPARISONS, _rows(judge, batch, [_claimed(keys, r) for r in batch]))
+            progress.advance(len(batch))
+        if keys:
+            raise LedgerError(
+                f"judge {judge.config.model} answered {len(rows) - len(keys)} of {len(rows)} requests, expected all: "
+                "the build is refused"
+            )
+
+
+def comparison_requests(missing: pl.DataFrame, judge: Judge) -> list[ComparisonRequest]:
+    """What the judge is asked for these keys, which carry `messages`, both texts and what is read."""
+    return [_request(row, judge) for row in missing.iter_rows(named=True)]
+
+
+def _request(row: Mapping[str, object], judge: Judge) -> ComparisonRequest:
+    inputs = {name: row[name] for name in judge.config.reads}
+    key = [row[name] for name in _KEY]
+    return ComparisonRequest(*key, row["messages"], row["text_a"], row["text_b"], inputs)  # type: ignore[arg-type]
+
+
+def _claimed(
+    keys: dict[tuple[object, ...], dict[str, object]], result: Comparison | ComparisonFailure
+) -> dict[str, object]:
+    key = tuple(getattr(result, name) for name in _KEY)
+    if key not in keys:
+        raise LedgerError(
+            f"judge answered {result.completion_a.hex()} against {result.completion_b.hex()}, which was not asked for "
+            "or was answered before: the build is refused"
+        )
+    return keys.pop(key)
+
+
+def _rows(
+    judge: Judge, batch: Iterable[Comparison | ComparisonFailure], keys: Sequence[Mapping[str, object]]
+) -> pa.Table:
+    rows = [_result(result) | _key(judge, key) for result, key in zip(batch, keys, strict=True)]
+    names = [n for n in COMPARISONS.schema.names if n not in ("batch_id", "row_hash")]
+    return pa.Table.from_pylist(rows, schema=pa.schema([COMPARISONS.schema.field(n) for n in names]))
+
+
+def _key(judge: Judge, key: Mapping[str, object]) -> dict[str, object]:
+    attempt = key["attempt"]
+    return {
+        **{name: key[name] for name in ("id", *_KEY, "input_id")},
+        "scorer_id": judge.scorer_id,
+        "attempt": attempt + 1 if isinstance(attempt, int) else 0,
+    }
+
+
+def _result(result: Comparison | ComparisonFailure) -> dict[str, object]:
+    spent: dict[str, object] = {name: getattr(result, name) for name in _SPENT}
+    if isinstance(result, ComparisonFailure):
+        return spent | _failure(result.kind, result.detail)
+    if not 0 <= result.preference <= 1:  # NaN compares false
+        return spent | _failure(
+            ScoreFailureKind.UNPARSABLE, f"the preference is {result.preference}, expected a number from 0 to 1"
+        )
+    return spent | {"preference": result.preference, "rationale": result.rationale, "transient": False}
+
+
+def _failure(kind: ScoreFailureKind, detail: str | None) -> dict[str, object]:
+    return {"failure": str(kind), "detail": detail, "transient": kind.transient}
+
+
+def judged_labels(keys: pl.DataFrame) -> pl.DataFrame:
+    """A judge's comparisons as one label per pair and aspect: `entry`, `a`, `b`, `preference`, `outcome`.
+
+    Orders that disagree are a tie; a pair with an order that has no verdict has no label.
+    """
+    labels = pair_labels(keys.with_columns(judge=pl.lit("")))
+    sides = [
+        pl.when("turned").then(one).otherwise(other).alias(name)
+        for name, one, other in (("a", "second", "first"), ("b", "first", "second"))
+    ]
+    pairs = keys.select("completion_a", "completion_b", *sides).unique()
+    placed = labels.join(pairs, on=["completion_a", "completion_b"], how="left", maintain_order="left")
+    complete = pl.col("preference").is_not_null()
+    outcome = pl.when(complete).then(pl.lit(RATED)).otherwise(pl.lit(PairOutcome.INCOMPLETE.value))
+    return placed.select("a", "b", "preference", entry="aspect", outcome=outcome)
+
+
+def judge_report(judge: Judge, keys: pl.DataFrame) -> JudgeReport:
+    """How far the judge's own comparisons obey the order shown and the length, with 95 % intervals."""
+    lengths = [pl.col(f"text_{side}").str.len_chars().alias(f"length_{side}") for side in ("a", "b")]
+    rows = keys.with_columns(*lengths, judge=pl.lit(judge.config.model))
+    measures = {"position_bias": position_bias, "consistency": consistency, "length_bias": length_bias}
+    return {
+        "judge": judge.config.model,
+        "revision": judge.config.revision,
+        "measures": {
+            name: cast("Measure", measure(rows).drop("judge").row(0, named=True)) for name, measure in measures.items()
+        },
+    }
