@@ -2,9 +2,9 @@
 
     python benchmarks/verifier.py --json benchmarks/results/verifier.json
 
-Answers are made up from a seed: solutions that end in a number, a fraction, an expression or an interval, right
+Answers are made up from a seed: solutions that end in a number, a fraction, an expression or interval, right
 or wrong in equal shares, one in ten repeated. `plain` calls `parse` and `verify` on each in one process, one after the
-other, with math-verify's own time limits; `ours` is the scorer of a recipe with one worker a core. Whether the two agree
+other, with math-verify's own time limits; `ours` is the scorer of a recipe with one worker a core. Their agreement
 is part of the result.
 """
 

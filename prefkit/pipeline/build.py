@@ -26,7 +26,9 @@ from prefkit.pipeline.resolve import Resolved, placed_policy, prompts_file, reso
 from prefkit.pipeline.stages import Stages
 from prefkit.records import CONFIGS
 from prefkit.sampling.registry import open_sampler
+from prefkit.scoring.config import JudgeScorer
 from prefkit.scoring.judge.budget import Amount, Budget
+from prefkit.scoring.judge.opening import transport_of
 from prefkit.scoring.registry import open_comparer, open_scorer, scorer_identity
 from prefkit.store.facts import FactStore
 from prefkit.store.files import remove_tree
@@ -122,8 +124,11 @@ def build(
         newest = workspace.versions.newest(recipe.name)
         if newest and not retry and _is_current(newest, target, imports, workspace.facts.heads()):
             return Built(newest, new=False)
-        _record_configs(target, workspace.facts)
         budget = Budget(recipe.budget.usd, recipe.budget.tokens) if recipe.budget else Budget()
+        for config in recipe.score:
+            if isinstance(config, JudgeScorer):
+                transport_of(config, budget)  # a missing key or price is told before anything is sampled
+        _record_configs(target, workspace.facts)
         maker = LocalMaker(target, workspace.facts, workspace.policy_cache, progress or Silent(), retry, budget)
         stages = Stages(target, workspace.facts, imports, _pins(workspace.facts.heads()), maker)
         version = _published(stages, stages.run(), workspace, newest)

@@ -78,14 +78,12 @@ WRONG = {
         {"nowhere/readme.txt": "x"},
     ),
     "check_not_built": Wrong(f"{BUILD} --set check.reference=policy", ("`check`", "cannot run yet")),
-    "judge_not_built": Wrong(
+    "judge_key_not_set": Wrong(
         BUILD,
-        ("judge", "not built yet"),
+        ("NO_SUCH_KEY", "which is not set"),
         recipe('{kind: verifier, name: regex, pattern: "is -?\\\\d*[02468]\\\\."}',
-               "{kind: judge, mode: aspects, endpoint: 'http://localhost/v1', model: m, revision: '1'}"),
-    ),
-    "backend_not_built": Wrong(
-        f"{BUILD} --set sample.backend=vllm --set policy.model=x", ("'vllm' is not built yet",)
+               "{kind: judge, mode: aspects, endpoint: 'http://localhost/v1', model: m, revision: '1', "
+               "api_key_env: NO_SUCH_KEY}"),
     ),
     "set_bad_path": Wrong(f"{BUILD} --set sampel.n=3", ("sampel", "did you mean 'sample'")),
     "set_bad_index": Wrong(f"{BUILD} --set score.4.repeats=2", ("score.4 does not exist", "from 0 to 0")),
