@@ -92,7 +92,7 @@ class LocalMaker:
         if missing.is_empty():
             return missing
         config = self.recipe.recipe.score[self.recipe.labellers.index(labeller)]
-        scorer = open_scorer(config, self.recipe.folder, labeller.scorer_id, self.budget)
+        scorer = open_scorer(config, self.recipe.folder, labeller.scorer_id, self.budget, self.cache)
         requests = with_texts(missing, labeller, tasks, candidates)
         label(self.facts, scorer, labeller, requests, self.progress)
         self.labelled += missing.height
@@ -128,7 +128,7 @@ def build(
         for config in recipe.score:
             if isinstance(config, JudgeScorer):
                 transport_of(config, budget)  # a missing key or price is told before anything is sampled
-        _record_configs(target, workspace.facts)
+        _record_configs(target, workspace.facts, workspace.policy_cache)
         maker = LocalMaker(target, workspace.facts, workspace.policy_cache, progress or Silent(), retry, budget)
         stages = Stages(target, workspace.facts, imports, _pins(workspace.facts.heads()), maker)
         version = _published(stages, stages.run(), workspace, newest)
@@ -168,7 +168,7 @@ def _published(stages: Stages, rows: dict[str, pl.DataFrame], workspace: Workspa
     return workspace.versions.publish(version, draft, content, stages.pins, provenance_of(stages, newest))
 
 
-def _record_configs(target: Resolved, facts: FactStore) -> None:
+def _record_configs(target: Resolved, facts: FactStore, cache: Path) -> None:
     """Notes what the config ids in the fact tables stand for, so that a row's story can be told without the recipe."""
     rows: list[tuple[str, int | None, str, Json]] = []
     for config, block in zip(target.recipe.sample, target.blocks, strict=True):
@@ -176,7 +176,8 @@ def _record_configs(target: Resolved, facts: FactStore) -> None:
         rows.append(("sampler", block.sampler_id, config.backend, config.identity_values()))
         rows.append(("policy", None, block.policy_id, policy.model_dump(mode="json") if policy else None))
     for config, labeller in zip(target.recipe.score, target.labellers, strict=True):
-        rows.append(("scorer", labeller.scorer_id, ",".join(labeller.aspects), scorer_identity(config, target.folder)))
+        identity = scorer_identity(config, target.folder, cache)
+        rows.append(("scorer", labeller.scorer_id, ",".join(labeller.aspects), identity))
     known = set(facts.read(CONFIGS, ["id"])["id"])
     ids = {
         content_id("config", [kind, number, name]): (kind, number, name, canonical_json(value).decode())

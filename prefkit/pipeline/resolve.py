@@ -16,7 +16,7 @@ from prefkit.pipeline.recipe import Recipe
 from prefkit.sampling.config import PolicyConfig, SampleConfig
 from prefkit.sampling.registry import resolve_policy_id
 from prefkit.scoring.config import ImportedScorer, PairwiseJudgeScorer
-from prefkit.scoring.registry import require_built, scorer_id
+from prefkit.scoring.registry import scorer_id
 from prefkit.sources.hub import hub_name
 
 
@@ -77,9 +77,6 @@ def resolved(recipe: Recipe, folder: Path, cache: Path | None = None) -> Resolve
     Raises NotBuiltError for a stage this release does not have, before anything runs.
     """
     _require_built_stages(recipe)
-    for config in recipe.score:
-        if not isinstance(config, ImportedScorer):
-            require_built(config)
     blocks = tuple(
         Block(number, resolve_policy_id(*_placed(config, recipe.policy, folder), cache), 0, config.sampler_id, config.n)
         for number, config in enumerate(recipe.sample)
@@ -90,7 +87,7 @@ def resolved(recipe: Recipe, folder: Path, cache: Path | None = None) -> Resolve
             "change the seed of one, or raise n"
         )
     labellers = tuple(
-        Labeller(scorer_id(c, folder), c.aspects, c.repeats, tuple(sorted(c.reads))) for c in recipe.score
+        Labeller(scorer_id(c, folder, cache), c.aspects, c.repeats, tuple(sorted(c.reads))) for c in recipe.score
     )
     return Resolved(recipe, folder, source_name(recipe), blocks, labellers)
 

@@ -1,14 +1,14 @@
 """From an entry of a recipe's `score` list to a scorer. Implementations are reached by name; none is imported unused.
 
-`require_built` and `scorer_id` need neither a model nor an optional package: a build plans with them, and opens a
-scorer only when something is missing.
+`scorer_id` needs neither a model nor an optional package: a build plans with it, and opens a scorer only
+when something is missing.
 """
 
 import importlib
 from pathlib import Path
 from typing import Protocol, cast
 
-from prefkit.errors import MissingExtraError, NotBuiltError, RecipeError
+from prefkit.errors import MissingExtraError, RecipeError
 from prefkit.identity import Json, config_id
 from prefkit.scoring.config import (
     AspectJudgeScorer,
@@ -41,15 +41,6 @@ class Implementation(Protocol):
     def open(self, config: ScoreConfig, folder: Path) -> Scorer:
         """A scorer that is ready; paths in the configuration are relative to `folder`."""
         ...
-
-
-def require_built(config: ScoreConfig) -> None:
-    """Raises NotBuiltError for a scorer this release does not have."""
-    if type(config).__name__ not in SCORERS and not isinstance(config, JudgeScorer):
-        raise NotBuiltError(
-            f"score kind {config.kind!r} is not built yet, expected one of verifier, python, judge, reward_model, "
-            "fake: leave it out"
-        )
 
 
 def scorer_identity(config: ScoreConfig, folder: Path, cache: Path | None = None) -> dict[str, Json]:
@@ -85,14 +76,13 @@ def open_scorer(
 ) -> Scorer:
     """The scorer of an entry. `planned` is the `scorer_id` its scores will be stored under; `budget` limits its calls.
 
-    Raises NotBuiltError, MissingExtraError, SourceError or RecipeError, each in one line; also when the code of a
+    Raises MissingExtraError, SourceError or RecipeError, each in one line; also when the code of a
     python scorer was edited since it was planned, or the weights of a reward model.
     """
     if isinstance(config, AspectJudgeScorer):
         from prefkit.scoring.judge.opening import aspect_judge
 
         return aspect_judge(config, folder, planned or scorer_id(config, folder), budget or Budget())
-    require_built(config)
     scorer = _implementation(config).open(config, folder)
     if planned is not None and scorer_id(config, folder, cache) != planned:
         raise RecipeError(f"score {config.aspects[0]!r} changed since this build was planned: run the build again")

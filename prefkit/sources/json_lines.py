@@ -139,7 +139,7 @@ def _reason(error: ValueError | RecursionError) -> str:
 
 
 def _table(records: Sequence[dict[str, Json]], numbers: Sequence[int], bad: Sequence[BadRow], name: str) -> SourceRows:
-    """The rows, column by column; takes the values out of the records as it goes."""
+    """The rows, column by column. Takes the values out of the records as it goes: large texts are not kept twice."""
     names = list(dict.fromkeys(key for record in records for key in record))
     if len(names) > MAX_COLUMNS:
         raise SourceError(
@@ -149,7 +149,7 @@ def _table(records: Sequence[dict[str, Json]], numbers: Sequence[int], bad: Sequ
     columns: list[pl.Series] = []
     json_columns: set[str] = set()
     for column in names:
-        values = [record.pop(column, None) for record in records]  # texts are there once, not twice
+        values = [record.pop(column, None) for record in records]
         if not {type(value) for value in values} <= {str, type(None)}:
             json_columns.add(column)
             values = [None if value is None else canonical_json(value).decode() for value in values]

@@ -7,9 +7,7 @@ from prefkit.hygiene.config import HygieneConfig
 from prefkit.hygiene.outcomes import completion_outcomes, pair_outcomes, prompt_outcomes
 
 ON = HygieneConfig()
-OFF = HygieneConfig(
-    empty=False, duplicates="off", mojibake=False, leaked_tokens=False, truncated=False, constant=None
-)
+OFF = HygieneConfig(empty=False, duplicates="off", mojibake=False, leaked_tokens=False, truncated=False, constant=None)
 
 
 def completions(*rows: tuple[int, str | None, str | None]) -> pl.DataFrame:

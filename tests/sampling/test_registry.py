@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from prefkit.errors import MissingExtraError, NotBuiltError, RecipeError, SourceError
-from prefkit.sampling.config import EndpointSampler, FakeSampler, PolicyConfig, TransformersSampler, VllmSampler
+from prefkit.errors import MissingExtraError, RecipeError, SourceError
+from prefkit.sampling.config import EndpointSampler, FakeSampler, PolicyConfig, TransformersSampler
 from prefkit.sampling.policy import policy_id
 from prefkit.sampling.protocol import SampleRequest
 from prefkit.sampling.registry import open_sampler, resolve_policy_id
 
 POLICY = PolicyConfig(model="/no/such/folder")
-UNBUILT = [VllmSampler(backend="vllm"), EndpointSampler(backend="endpoint", endpoint="http://localhost/v1")]
 
 
 @pytest.fixture
@@ -31,11 +30,11 @@ def test_open_sampler_fake_draws_without_a_policy_under_the_resolved_id():
     assert sampler.policy_id == resolve_policy_id(config, None)
 
 
-@pytest.mark.parametrize("config", UNBUILT, ids=lambda c: c.backend)
-def test_unbuilt_backend_says_so_when_planned_and_when_opened(config: VllmSampler | EndpointSampler):
-    for use in (open_sampler, resolve_policy_id):
-        with pytest.raises(NotBuiltError, match=f"'{config.backend}' is not built yet.*use transformers"):
-            use(config, POLICY)
+def test_endpoint_is_named_by_the_revision_that_the_recipe_states():
+    config = EndpointSampler(backend="endpoint", endpoint="http://localhost/v1")
+    assert resolve_policy_id(config, PolicyConfig(model="m", revision="r1")) == "endpoint:m@r1"
+    with pytest.raises(RecipeError, match=r"has no revision.*set `policy.revision`"):
+        resolve_policy_id(config, PolicyConfig(model="m"))
 
 
 def test_policy_of_the_block_comes_before_that_of_the_recipe(folder: Path):

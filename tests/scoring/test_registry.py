@@ -5,16 +5,12 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter
 
-from prefkit.errors import MissingExtraError, NotBuiltError
+from prefkit.errors import MissingExtraError
 from prefkit.scoring.config import ScoreConfig
-from prefkit.scoring.registry import open_scorer, require_built, scorer_id
+from prefkit.scoring.registry import open_scorer, scorer_id
 from tests.scoring.builders import outcome
 
 CONFIG: TypeAdapter[ScoreConfig] = TypeAdapter(ScoreConfig)
-NOT_BUILT = [
-    {"kind": "imported", "scorer": "gpt"},
-    {"kind": "judge", "mode": "aspects", "endpoint": "http://localhost/v1", "model": "m", "revision": "1"},
-]
 
 
 @pytest.mark.parametrize(
@@ -28,14 +24,6 @@ NOT_BUILT = [
 )
 def test_registry_opens_the_scorer_of_a_block(block: dict[str, object], completion: str, score: float) -> None:
     assert outcome(open_scorer(CONFIG.validate_python(block), Path()), completion, "4") == score
-
-
-@pytest.mark.parametrize("block", NOT_BUILT)
-def test_registry_names_a_kind_that_is_not_built(block: dict[str, object]) -> None:
-    config = CONFIG.validate_python(block)
-    for refuse in (require_built, lambda c: open_scorer(c, Path())):
-        with pytest.raises(NotBuiltError, match=f"score kind '{block['kind']}' is not built yet"):
-            refuse(config)
 
 
 def test_registry_names_the_extra_of_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,8 +48,8 @@ def test_planning_imports_nothing_heavy() -> None:
     code = (
         "import sys; from pathlib import Path\n"
         "from prefkit.scoring.config import MathVerifier\n"
-        "from prefkit.scoring.registry import require_built, scorer_id\n"
-        "c = MathVerifier(kind='verifier', name='math'); require_built(c); scorer_id(c, Path());"
+        "from prefkit.scoring.registry import scorer_id\n"
+        "c = MathVerifier(kind='verifier', name='math'); scorer_id(c, Path());"
         "sys.exit(any(m in sys.modules for m in ('torch', 'sympy', 'math_verify', 'transformers')))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
