@@ -3,7 +3,7 @@
 #   make demo     build a small preference dataset on this machine, start to end
 #   make test     the gate and every test: what has to pass before a change is merged
 #   make check    the gate alone: lint, format, types, imports, docs, `prefkit --help`
-#   make docs     write docs/recipe.md anew from the configuration models
+#   make docs     write docs/recipe.md anew from the configuration models, and the output in docs/bring-your-data.md
 #   make format   put the code into the shape that `make check` asks for
 #
 # torch: an installed one is used; else a CPU build, where pip offers one; on a machine without a GPU gigabytes of CUDA
@@ -37,7 +37,7 @@ $(STAMPS)/demo: $(STAMPS)/torch pyproject.toml
 	@touch $@
 
 $(STAMPS)/test: $(STAMPS)/torch pyproject.toml
-	$(PIP) install --quiet --editable '.[train,verify,dev]'
+	$(PIP) install --quiet --editable '.[train,verify,judge,dev]'
 	@touch $@
 
 demo: $(STAMPS)/demo
@@ -55,6 +55,7 @@ test: check
 
 docs: $(STAMPS)/test
 	$(BIN)/python docs/recipe_reference.py
+	$(BIN)/python docs/bring_your_data.py
 
 format: $(STAMPS)/test
 	$(BIN)/ruff check --fix .
