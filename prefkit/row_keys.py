@@ -42,6 +42,14 @@ def comparison_ids(rows: pa.Table) -> pa.Array:
     return row_ids(*sides, *names, *numbers)
 
 
+def logp_ids(rows: pa.Table) -> pa.Array:
+    """The ids of log-prob rows."""
+    things = [id_words(rows[name].combine_chunks()) for name in ("completion_id", "prompt_id", "tokens_id")]
+    return row_ids(
+        *things, *(name_words(kind, rows[name]) for kind, name in (("policy", "model_id"), ("dtype", "dtype")))
+    )
+
+
 def name_words(kind: str, names: pa.Array | pa.ChunkedArray) -> Words:
     """A column of names, few of them distinct, as the words of their content ids; shape [rows, 2]."""
     encoded = (names.combine_chunks() if isinstance(names, pa.ChunkedArray) else names).dictionary_encode()

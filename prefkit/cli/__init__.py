@@ -24,6 +24,7 @@ COMMANDS = {
     "import": ("prefkit.cli.import_file:import_file", "Bring a file into the workspace under a name."),
     "build": ("prefkit.cli.build:build", "Build a recipe's dataset, computing only what is missing."),
     "doctor": ("prefkit.cli.doctor:doctor", "Tell what is wrong with a recipe and its data before anything runs."),
+    "check": ("prefkit.cli.check:check", "Tell whether a version fits the model it will train."),
     "log": ("prefkit.cli.log:log", "List versions, newest first."),
     "show": ("prefkit.cli.show:show", "Read rows of a version, or rows it dropped."),
     "trace": ("prefkit.cli.trace:trace", "Tell the whole story of one row."),
