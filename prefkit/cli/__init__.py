@@ -25,6 +25,7 @@ COMMANDS = {
     "build": ("prefkit.cli.build:build", "Build a recipe's dataset, computing only what is missing."),
     "doctor": ("prefkit.cli.doctor:doctor", "Tell what is wrong with a recipe and its data before anything runs."),
     "check": ("prefkit.cli.check:check", "Tell whether a version fits the model it will train."),
+    "regenerate": ("prefkit.cli.regenerate:regenerate", "Build a version anew with another policy's completions."),
     "log": ("prefkit.cli.log:log", "List versions, newest first."),
     "show": ("prefkit.cli.show:show", "Read rows of a version, or rows it dropped."),
     "trace": ("prefkit.cli.trace:trace", "Tell the whole story of one row."),

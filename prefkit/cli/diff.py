@@ -45,7 +45,7 @@ def diff(
         shown = {"changes": cast("list[Json]", changes.to_dicts())} if show else {}
         say_json(found.summary() | shown)
         return
-    _show(found)
+    show_diff(found)
     if show:
         say()
         rows = [
@@ -55,7 +55,8 @@ def diff(
         say_all([table(["change", "prompt", "old row", "new row", "values"], rows)])
 
 
-def _show(found: VersionDiff) -> None:
+def show_diff(found: VersionDiff) -> None:
+    """The changes by kind, and what of the recipe changed."""
     say(f"{found.old} -> {found.new}")
     if found.note:
         say(found.note)

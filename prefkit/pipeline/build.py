@@ -112,11 +112,17 @@ class LocalMaker:
 
 
 def build(
-    recipe: Recipe, workspace: Workspace, folder: Path, progress: Progress | None = None, retry: Collection[str] = ()
+    recipe: Recipe,
+    workspace: Workspace,
+    folder: Path,
+    progress: Progress | None = None,
+    retry: Collection[str] = (),
+    parents: Sequence[str] = (),
 ) -> Built:
     """Builds the recipe's dataset and returns its version. `folder` is what relative paths in the recipe start from.
 
-    `retry` names final failure kinds to try again. Whatever was computed before an error or a crash is kept.
+    `retry` names final failure kinds to try again, `parents` the versions that the new one goes back to. Whatever was
+    computed before an error or a crash is kept.
     """
     with workspace.building(recipe.name):
         target = resolved(recipe, folder, workspace.policy_cache)
@@ -130,7 +136,7 @@ def build(
                 transport_of(config, budget)  # a missing key or price is told before anything is sampled
         _record_configs(target, workspace.facts, workspace.policy_cache)
         maker = LocalMaker(target, workspace.facts, workspace.policy_cache, progress or Silent(), retry, budget)
-        stages = Stages(target, workspace.facts, imports, _pins(workspace.facts.heads()), maker)
+        stages = Stages(target, workspace.facts, imports, _pins(workspace.facts.heads()), maker, parents=tuple(parents))
         version = _published(stages, stages.run(), workspace, newest)
         return Built(version, version != newest, maker.drawn, maker.labelled, maker.compared, budget.spent)
 

@@ -43,7 +43,7 @@ def content_of(stages: Stages, files: Mapping[str, FileEntry]) -> Content:
         "kind": kind_of(stages),
         "fingerprint": stages.recipe.fingerprint,
         "recipe": stages.recipe.content(),
-        "parents": [],
+        "parents": list(stages.parents),
         "ledger": stages.ledger.to_json(),
         "judges": stages.judges,
         "to_retry": stages.to_retry,

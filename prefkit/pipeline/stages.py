@@ -89,6 +89,8 @@ class Stages:
     """Rows that other rows of the same key stand for."""
     judges: list[JudgeReport] = field(default_factory=list[JudgeReport])
     """What the pairwise judges prefer besides quality."""
+    parents: tuple[str, ...] = ()
+    """The versions that this one goes back to."""
 
     def run(self) -> dict[str, pl.DataFrame]:
         """The rows of the version by split; `ledger`, `dropped` and `pins` are full afterwards."""

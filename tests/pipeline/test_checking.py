@@ -128,6 +128,51 @@ def test_check_command_exits_1_when_the_gate_is_crossed(
     assert pl.read_parquet(tmp_path / "rows.parquet").height == PROMPTS
 
 
+def test_regenerate_replaces_foreign_completions_by_the_policys_own(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = workspace.root.parent
+    problems = [json.loads(line) for line in (folder / "problems.jsonl").read_text().splitlines()[:PROMPTS]]
+    rows = [
+        {"q": p["question"], "a": p["answer"], "text": f"Ergo, verily, {said}!", "by": by}
+        for p in problems
+        for by, said in (("sage", p["answer"]), ("fool", "987654"))
+    ]
+    (folder / "verily.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    table = {
+        "path": str(folder / "verily.jsonl"),
+        "prompt": {"text": "q", "answer": "a"},
+        "completions": {"it": {"text": "text", "model": "by"}},
+    }
+    import_tables(workspace.facts, ImportConfig.model_validate({"name": "verily", "tables": [table]}))
+    blocks: Mapping[str, object] = {
+        "name": "verily",
+        "prompts": {"imported": "verily"},
+        "score": [{"kind": "verifier", "name": "math"}],
+        "select": {"kind": "correct_vs_incorrect"},
+    }
+    old = build(Recipe.model_validate(blocks), workspace, folder).version
+    told = ["regenerate", "verily", "--policy", str(folder / "policy"), "--workspace", str(folder), "--json"]
+    assert main([*told, "--max-new-tokens", "64"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    new = workspace.versions.get("verily")
+    assert (old.label, new.label, new.content["parents"]) == ("verily@v1", "verily@v2", ["verily@v1"])
+    before, after = (found["shift"][when]["overall"]["sides"] for when in ("before", "after"))
+    assert min(side["off_support"]["value"] for side in before) >= 0.3
+    assert max(side["off_support"]["value"] for side in after) <= 0.1
+    scores = new.frame().select("chosen_score", "rejected_score").collect()
+    assert (scores["chosen_score"].min(), scores["rejected_score"].max()) == (1.0, 0.0)
+
+
+def test_regenerate_without_a_scorer_for_new_completions_is_a_mistake(
+    workspace: Workspace, foreign: Version, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = workspace.root.parent
+    told = ["regenerate", foreign.label, "--policy", str(folder / "policy"), "--workspace", str(folder)]
+    assert main(told) == 2
+    assert "imported ratings alone" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("reference", ["nowhere", "problems.jsonl"])
 def test_reference_that_is_no_model_is_told_in_one_line(
     workspace: Workspace, foreign: Version, reference: str, capsys: pytest.CaptureFixture[str]
