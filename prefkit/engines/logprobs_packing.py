@@ -15,6 +15,8 @@ import torch
 from prefkit.shift.protocol import Trained
 
 PADDING = -1
+LONGEST_SHARED = 4096
+"""Most tokens in a row of several completions: its mask is as large as the square of its length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ def _joining_pays(row: Row, completion: Trained, hidden_size: int) -> bool:
     as 4 h wide) and 4 h per token it is compared with. In units of 4 h, a row of n tokens costs 6 h n + n^2.
     """
     prompt, length, new = len(row.prompt), row.length, completion.tokens - 1
+    if length + new > LONGEST_SHARED:
+        return False
     return prompt * (6 * hidden_size + prompt + 2 * new) > 2 * length * new
 
 

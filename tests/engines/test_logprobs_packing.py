@@ -51,6 +51,12 @@ def test_completion_joins_a_row_while_that_costs_less_than_the_prompt_again():
     assert joined(3, 21, prompt=4, hidden_size=3) == [[3, 21]]
 
 
+def test_row_of_several_completions_stays_short_enough_for_its_mask():
+    # 100 + 39 * 100 = 4000 tokens, and another hundred would be more than 4096.
+    assert [len(row) for row in joined(*[101] * 80, prompt=100, hidden_size=10_000)] == [39, 39, 2]
+    assert joined(5000, prompt=100, hidden_size=10_000) == [[5000]]
+
+
 def test_rows_hold_completions_of_one_prompt_the_longest_row_first():
     given = [completion(1, 2), completion(*range(10), prompt=[5]), completion(3, 4, 5)]
     rows = rows_of(given, hidden_size=64, share=True)
