@@ -3,6 +3,7 @@ import signal
 import sys
 import threading
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 
@@ -126,6 +127,15 @@ def test_send_that_is_closed_hands_its_finished_replies_to_the_next():
         assert max(Counter(entry.request.body for entry in fake.requests).values()) == 1
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Jobs that a shell starts in the background ignore SIGINT, and their children inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_send_interrupted_from_the_keyboard_yields_what_is_finished_and_then_raises():
     seen: list[str] = []
 
