@@ -114,6 +114,12 @@ def _own_samples(workspace: Workspace, texts: pl.DataFrame, options: CheckOption
         draw(facts, open_sampler(config, None, workspace.policy_cache), block, requests, progress)
         keys = known_draws(facts, plan, block, DRAW_COLUMNS, facts.heads()[COMPLETIONS.name])
     drawn = keys.filter(pl.col("outcome") == SAMPLED)["completion_id"]
+    if drawn.is_empty():
+        failures = ", ".join(f"{count} {kind}" for kind, count in keys["outcome"].value_counts().iter_rows())
+        raise SourceError(
+            f"the reference drew none of {keys.height} samples of its own ({failures}), expected some as a yardstick: "
+            f"max_new_tokens is {options.max_new_tokens}, lower it where prompts and samples do not fit its context"
+        )
     columns = ["id", "batch_id", "transient", "attempt", "prompt_id", "completion", "token_ids"]
     found = settled(facts.gather(COMPLETIONS, columns, drawn, facts.heads()[COMPLETIONS.name]))
     by_prompt = prompts.select("prompt_id", prompt="messages")
@@ -124,5 +130,9 @@ def _data(rows: pl.DataFrame, samples: pl.DataFrame) -> ShiftData:
     numbers = rows.select("prompt_id").unique().sort("prompt_id").with_row_index("number")
     rows = rows.drop("prompt").join(numbers, on="prompt_id", how="left").rename({"number": "prompt"})
     samples = samples.drop("prompt").join(numbers, on="prompt_id", how="left").rename({"number": "prompt"})
-    rows = rows.with_columns(staleness=pl.lit(None, pl.Int64)).sort("row", "side")
+    rows = rows.with_columns(
+        # The policy's sum is over the whole completion: no counterpart of what is left of one that was cut.
+        behavior_logps=pl.when(~pl.col("cut")).then("behavior_logps"),
+        staleness=pl.lit(None, pl.Int64),
+    ).sort("row", "side")
     return shift_data(rows, samples.sort("completion_id"))

@@ -4,14 +4,15 @@ A comparison is keyed by (completion a, completion b, judge, aspect, order shown
 id. There are few of them beside model calls, so known ones are found by their ids.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import polars as pl
 import pyarrow as pa
 
-from prefkit.errors import LedgerError
+from prefkit.pipeline.answers import answer_columns, next_attempt, store_answers
 from prefkit.pipeline.labels import input_ids
 from prefkit.pipeline.progress import Progress
 from prefkit.pipeline.ratings import RATED
@@ -19,14 +20,13 @@ from prefkit.records import COMPARISONS
 from prefkit.row_keys import comparison_ids
 from prefkit.scoring.config import PairwiseJudgeScorer
 from prefkit.scoring.judge.bias import PairOutcome, consistency, length_bias, pair_labels, position_bias
-from prefkit.scoring.protocol import Comparer, Comparison, ComparisonFailure, ComparisonRequest, ScoreFailureKind
+from prefkit.scoring.protocol import Comparer, Comparison, ComparisonFailure, ComparisonRequest
 from prefkit.store.facts import FactStore, settled
 from prefkit.store.manifest import JudgeReport, Measure
 
 CHUNK = 20_000
 """Requests handed to a judge at once."""
 _KEY = ("completion_a", "completion_b", "aspect", "order", "repeat")
-_SPENT = ("raw", "input_tokens", "output_tokens", "cost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +87,11 @@ def known_comparisons(facts: FactStore, plan: pl.DataFrame, judge: Judge, at: in
 
 def compare(facts: FactStore, comparer: Comparer, judge: Judge, missing: pl.DataFrame, progress: Progress) -> None:
     """Compares the missing keys, which carry `messages`, both texts and what is read; stores batches as they finish."""
+    who = f"judge {judge.config.model}"
     for start in range(0, missing.height, CHUNK):
         part = missing.slice(start, CHUNK)
-        rows = list(part.iter_rows(named=True))
-        keys = {tuple(row[k] for k in _KEY): row for row in rows}
-        for batch in comparer.compare(comparison_requests(part, judge)):
-            facts.append(COMPARISONS, _rows(judge, batch, [_claimed(keys, r) for r in batch]))
-            progress.advance(len(batch))
-        if keys:
-            raise LedgerError(
-                f"judge {judge.config.model} answered {len(rows) - len(keys)} of {len(rows)} requests, expected all: "
-                "the build is refused"
-            )
+        batches = comparer.compare(comparison_requests(part, judge))
+        store_answers(facts, COMPARISONS, part, _KEY, batches, partial(_rows, judge), who, progress)
 
 
 def comparison_requests(missing: pl.DataFrame, judge: Judge) -> list[ComparisonRequest]:
@@ -112,48 +105,20 @@ def _request(row: Mapping[str, object], judge: Judge) -> ComparisonRequest:
     return ComparisonRequest(*key, row["messages"], row["text_a"], row["text_b"], inputs)  # type: ignore[arg-type]
 
 
-def _claimed(
-    keys: dict[tuple[object, ...], dict[str, object]], result: Comparison | ComparisonFailure
-) -> dict[str, object]:
-    key = tuple(getattr(result, name) for name in _KEY)
-    if key not in keys:
-        raise LedgerError(
-            f"judge answered {result.completion_a.hex()} against {result.completion_b.hex()}, which was not asked for "
-            "or was answered before: the build is refused"
-        )
-    return keys.pop(key)
-
-
 def _rows(
-    judge: Judge, batch: Iterable[Comparison | ComparisonFailure], keys: Sequence[Mapping[str, object]]
+    judge: Judge, batch: Sequence[Comparison | ComparisonFailure], planned: Sequence[Mapping[str, object]]
 ) -> pa.Table:
-    rows = [_result(result) | _key(judge, key) for result, key in zip(batch, keys, strict=True)]
+    rows = [
+        answer_columns(answer, "preference", 0.0, 1.0) | _key(judge, row)
+        for answer, row in zip(batch, planned, strict=True)
+    ]
     names = [n for n in COMPARISONS.schema.names if n not in ("batch_id", "row_hash")]
     return pa.Table.from_pylist(rows, schema=pa.schema([COMPARISONS.schema.field(n) for n in names]))
 
 
-def _key(judge: Judge, key: Mapping[str, object]) -> dict[str, object]:
-    attempt = key["attempt"]
-    return {
-        **{name: key[name] for name in ("id", *_KEY, "input_id")},
-        "scorer_id": judge.scorer_id,
-        "attempt": attempt + 1 if isinstance(attempt, int) else 0,
-    }
-
-
-def _result(result: Comparison | ComparisonFailure) -> dict[str, object]:
-    spent: dict[str, object] = {name: getattr(result, name) for name in _SPENT}
-    if isinstance(result, ComparisonFailure):
-        return spent | _failure(result.kind, result.detail)
-    if not 0 <= result.preference <= 1:  # NaN compares false
-        return spent | _failure(
-            ScoreFailureKind.UNPARSABLE, f"the preference is {result.preference}, expected a number from 0 to 1"
-        )
-    return spent | {"preference": result.preference, "rationale": result.rationale, "transient": False}
-
-
-def _failure(kind: ScoreFailureKind, detail: str | None) -> dict[str, object]:
-    return {"failure": str(kind), "detail": detail, "transient": kind.transient}
+def _key(judge: Judge, row: Mapping[str, object]) -> dict[str, object]:
+    columns = {name: row[name] for name in ("id", *_KEY, "input_id")}
+    return columns | {"scorer_id": judge.scorer_id, "attempt": next_attempt(row)}
 
 
 def judged_labels(keys: pl.DataFrame) -> pl.DataFrame:

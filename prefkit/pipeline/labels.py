@@ -4,21 +4,22 @@ A label is keyed by (completion, scorer, aspect, repeat, input id), where the in
 besides the completion. A corrected gold answer is another input id, so its labels are made anew and no others.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from prefkit.errors import LedgerError
 from prefkit.hashing import row_hashes
 from prefkit.identity import id_words
 from prefkit.pipeline.aligned import aligned, patched
+from prefkit.pipeline.answers import answer_columns, next_attempt, store_answers
 from prefkit.pipeline.progress import Progress
 from prefkit.records import SCORES
 from prefkit.row_keys import score_ids
-from prefkit.scoring.protocol import Score, ScoreFailure, ScoreFailureKind, Scorer, ScoreRequest
+from prefkit.scoring.protocol import Score, ScoreFailure, Scorer, ScoreRequest
 from prefkit.store.facts import FactStore, settled
 from prefkit.store.id_index import IdIndex
 
@@ -136,18 +137,11 @@ def _outcome() -> pl.Expr:
 
 def label(facts: FactStore, scorer: Scorer, labeller: Labeller, missing: pl.DataFrame, progress: Progress) -> None:
     """Labels the missing keys, which carry `messages`, `text` and what is read; stores each batch as it finishes."""
+    who = f"scorer of {', '.join(labeller.aspects)}"
     for start in range(0, missing.height, CHUNK):
         part = missing.slice(start, CHUNK)
-        rows = list(part.iter_rows(named=True))
-        keys = {tuple(row[k] for k in _KEY): row for row in rows}
-        for batch in scorer.score(score_requests(part, labeller)):
-            facts.append(SCORES, _rows(labeller, batch, [_claimed(keys, r) for r in batch]))
-            progress.advance(len(batch))
-        if keys:
-            raise LedgerError(
-                f"scorer of {labeller.aspects} answered {len(rows) - len(keys)} of {len(rows)} requests, "
-                "expected all: the build is refused"
-            )
+        batches = scorer.score(score_requests(part, labeller))
+        store_answers(facts, SCORES, part, _KEY, batches, partial(_rows, labeller), who, progress)
 
 
 def score_requests(missing: pl.DataFrame, labeller: Labeller) -> list[ScoreRequest]:
@@ -169,43 +163,18 @@ def _request(row: Mapping[str, object], labeller: Labeller) -> ScoreRequest:
     return ScoreRequest(row["completion_id"], row["aspect"], row["repeat"], row["messages"], row["text"], inputs)  # type: ignore[arg-type]
 
 
-def _claimed(keys: dict[tuple[object, ...], dict[str, object]], result: Score | ScoreFailure) -> dict[str, object]:
-    key = (result.completion_id, result.aspect, result.repeat)
-    if key not in keys:
-        raise LedgerError(
-            f"scorer answered {result.completion_id.hex()} on {result.aspect}, which was not asked for or was "
-            "answered before: the build is refused"
-        )
-    return keys.pop(key)
-
-
-def _rows(labeller: Labeller, batch: Iterable[Score | ScoreFailure], keys: Sequence[dict[str, object]]) -> pa.Table:
-    rows = [_result(result) | _key(labeller, key) for result, key in zip(batch, keys, strict=True)]
+def _rows(
+    labeller: Labeller, batch: Sequence[Score | ScoreFailure], planned: Sequence[Mapping[str, object]]
+) -> pa.Table:
+    rows = [
+        answer_columns(answer, "score", -LARGEST_SCORE, LARGEST_SCORE) | _key(labeller, row)
+        for answer, row in zip(batch, planned, strict=True)
+    ]
     names = [n for n in SCORES.schema.names if n not in ("batch_id", "row_hash", "id")]
     table = pa.Table.from_pylist(rows, schema=pa.schema([SCORES.schema.field(n) for n in names]))
     return table.add_column(0, "id", score_ids(table))
 
 
-def _key(labeller: Labeller, key: Mapping[str, object]) -> dict[str, object]:
-    attempt = key["attempt"]
-    return {
-        **{name: key[name] for name in (*_KEY, "input_id")},
-        "scorer_id": labeller.scorer_id,
-        "attempt": attempt + 1 if isinstance(attempt, int) else 0,
-    }
-
-
-def _result(result: Score | ScoreFailure) -> dict[str, object]:
-    spent: dict[str, object] = {
-        name: getattr(result, name) for name in ("raw", "input_tokens", "output_tokens", "cost")
-    }
-    if isinstance(result, ScoreFailure):
-        return spent | _failure(result.kind, result.detail)
-    if not abs(result.score) <= LARGEST_SCORE:  # NaN compares false
-        expected = f"expected a number between -{LARGEST_SCORE:g} and {LARGEST_SCORE:g}"
-        return spent | _failure(ScoreFailureKind.UNPARSABLE, f"the score is {result.score}, {expected}")
-    return spent | {"score": result.score, "rationale": result.rationale, "transient": False}
-
-
-def _failure(kind: ScoreFailureKind, detail: str | None) -> dict[str, object]:
-    return {"failure": str(kind), "detail": detail, "transient": kind.transient}
+def _key(labeller: Labeller, row: Mapping[str, object]) -> dict[str, object]:
+    columns = {name: row[name] for name in (*_KEY, "input_id")}
+    return columns | {"scorer_id": labeller.scorer_id, "attempt": next_attempt(row)}

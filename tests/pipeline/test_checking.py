@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -94,6 +95,24 @@ def test_own_samples_fit_and_stored_logps_are_those_of_the_sampler(workspace: Wo
     assert side.off_support.value <= 0.05
     rows = found.scores.rows
     assert (rows["logps"] - rows["behavior_logps"]).abs().max() == pytest.approx(0, abs=1e-4)
+
+
+def test_log_ratio_of_a_completion_that_is_cut_is_unknown(workspace: Workspace, sampled: Version) -> None:
+    rows = check(sampled, workspace, replace(options(workspace), max_length=45), Counting()).scores.rows
+    assert 0 < rows["cut"].sum() < rows.height
+    assert rows.filter("cut")["log_ratio"].null_count() == rows["cut"].sum()
+    assert rows.filter(~pl.col("cut"))["log_ratio"].abs().max() == pytest.approx(0, abs=1e-4)
+
+
+def test_reference_whose_samples_do_not_fit_its_context_is_told_in_one_line(
+    workspace: Workspace, sampled: Version, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = workspace.root.parent
+    told = ["check", sampled.label, "--reference", str(folder / "policy"), "--workspace", str(folder)]
+    assert main([*told, "--max-new-tokens", "100000"]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: the reference drew none of")
+    assert "too_long" in last
 
 
 def test_texts_of_others_are_off_support_and_the_remedy_is_to_regenerate(

@@ -93,36 +93,37 @@ def ids(found: Linked) -> dict[str, set[bytes]]:
     }
 
 
-def check_accounts(found: Linked, tables: Sequence[Shaped]) -> None:
-    """Every record ended once; what was imported is there once."""
+def unaccounted(found: Linked, tables: Sequence[Shaped]) -> dict[str, tuple[int, int]]:
+    """By kind, records that went in and outcomes that came out, or facts counted and facts there, where they differ."""
+    facts = {"prompts": found.tasks, "completions": found.completions, "scores": found.scores}
+    facts["comparisons"] = found.comparisons
+    wrong: dict[str, tuple[int, int]] = {}
     for what in SCHEMAS:
         there = sum(len(getattr(t, what)) for t in tables)
         seen = found.outcomes.filter(pl.col("detail") == "the text that the scorer saw", what=what).height
-        assert len(ends(found, what)) == there + seen
-    imported = {what: sum(n for o, n in found.counts().get(what, {}).items() if o in KEPT) for what in SCHEMAS}
-    assert imported == {
-        "prompts": found.tasks["id"].n_unique(),
-        "completions": found.completions["id"].n_unique(),
-        "scores": found.scores["id"].n_unique(),
-        "comparisons": found.comparisons["id"].n_unique(),
-    }
-    assert set(found.completion_keys["completion_id"]) == set(found.completions["id"])
+        imported = sum(n for o, n in found.counts().get(what, {}).items() if o in KEPT)
+        if len(ends(found, what)) != there + seen:
+            wrong[f"{what}: records"] = (there + seen, len(ends(found, what)))
+        if imported != facts[what]["id"].n_unique():
+            wrong[f"{what}: facts"] = (imported, facts[what]["id"].n_unique())
+    return wrong
 
 
 KEPT = ("imported", "draw", "unparsable")
 
 
-def check_owners(found: Linked) -> None:
-    """A completion's text begins with its prompt's; so does what was said of it."""
+def strangers(found: Linked) -> list[bytes]:
+    """Completions whose text, and ratings whose rationale, is of another prompt than they were linked to."""
     prompts = {i: messages[0]["content"] for i, messages in found.prompts.select("id", "messages").iter_rows()}
     owner = {i: prompts[prompt] for i, prompt in found.completions.select("id", "prompt_id").iter_rows()}
-    for completion, text in found.completions.select("id", "text").iter_rows():
-        assert text.startswith(f"{owner[completion]}: ")
-    for completion, rationale in found.scores.select("completion_id", "rationale").iter_rows():
-        assert owner[completion] == rationale
-    for a, b, rationale in found.comparisons.select("completion_a", "completion_b", "rationale").iter_rows():
-        assert a < b
-        assert owner[a] == owner[b] == rationale
+    wrong = [
+        i for i, text in found.completions.select("id", "text").iter_rows() if not text.startswith(f"{owner[i]}: ")
+    ]
+    wrong += [
+        i for i, of, said in found.scores.select("id", "completion_id", "rationale").iter_rows() if owner[of] != said
+    ]
+    sides = found.comparisons.select("id", "completion_a", "completion_b", "rationale").iter_rows()
+    return wrong + [i for i, a, b, said in sides if not (a < b and owner[a] == owner[b] == said)]
 
 
 @FEW
@@ -130,8 +131,9 @@ def check_owners(found: Linked) -> None:
 def test_tables_that_name_prompts_by_keys_are_accounted_for_and_cross_no_prompts(rows: Rows):
     tables = three_tables(rows)
     found = link(*tables)
-    check_accounts(found, tables)
-    check_owners(found)
+    assert unaccounted(found, tables) == {}
+    assert set(found.completion_keys["completion_id"]) == set(found.completions["id"])
+    assert strangers(found) == []
 
 
 @FEW
@@ -141,8 +143,9 @@ def test_tables_with_prompts_in_words_are_accounted_for_and_cross_no_prompts(row
         rows = {kind: [{**row, _name(kind): str(row["row"])} for row in part] for kind, part in rows.items()}
     tables = [one_table(rows, keyed=keyed)]
     found = link(*tables)
-    check_accounts(found, tables)
-    check_owners(found)
+    assert unaccounted(found, tables) == {}
+    assert set(found.completion_keys["completion_id"]) == set(found.completions["id"])
+    assert strangers(found) == []
 
 
 def _name(kind: str) -> str:
