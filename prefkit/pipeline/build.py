@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 
 from prefkit.errors import DamageError
-from prefkit.identity import Json, canonical_json, content_id
+from prefkit.identity import Json, canonical_json
 from prefkit.pipeline.comparing import Judge, compare
 from prefkit.pipeline.draws import Block, draw, to_do
 from prefkit.pipeline.importing import import_prompts
@@ -25,6 +25,7 @@ from prefkit.pipeline.recipe import Recipe
 from prefkit.pipeline.resolve import Resolved, placed_policy, prompts_file, resolved
 from prefkit.pipeline.stages import Stages
 from prefkit.records import CONFIGS
+from prefkit.row_keys import config_row_id
 from prefkit.sampling.registry import open_sampler
 from prefkit.scoring.config import JudgeScorer
 from prefkit.scoring.judge.budget import Amount, Budget
@@ -186,7 +187,7 @@ def _record_configs(target: Resolved, facts: FactStore, cache: Path) -> None:
         rows.append(("scorer", labeller.scorer_id, ",".join(labeller.aspects), identity))
     known = set(facts.read(CONFIGS, ["id"])["id"])
     ids = {
-        content_id("config", [kind, number, name]): (kind, number, name, canonical_json(value).decode())
+        config_row_id(kind, number, name): (kind, number, name, canonical_json(value).decode())
         for kind, number, name, value in rows
     }
     new = {i: row for i, row in ids.items() if i not in known}

@@ -11,10 +11,11 @@ from fnmatch import fnmatchcase
 import polars as pl
 
 from prefkit.errors import NotFoundError, suggestion
-from prefkit.identity import config_id
+from prefkit.pipeline.labels import SCORED
 from prefkit.records import CONFIGS, IMPORTED_POLICY, FactTable
 from prefkit.scoring.config import ImportedScorer
 from prefkit.selection.config import DECIMALS
+from prefkit.sources.linking.ratings import annotator_id
 from prefkit.store.facts import FactStore, settled
 
 RATED = "rated"
@@ -24,7 +25,6 @@ SAME_TEXT = "same_text"
 """Both completions say the same."""
 OTHER_BASELINE = "other_baseline"
 """Neither completion, or both, are by the model the entry compares with."""
-SCORED = "scored"
 UNRATED = "unrated"
 """Nobody rated the completion."""
 
@@ -51,11 +51,6 @@ def _scorer_ids(facts: FactStore, pattern: str) -> tuple[int, ...]:
         near = suggestion(pattern, sorted(annotators)) if annotators else ", got none: import ratings first"
         raise NotFoundError(f"score names the imported scorer {pattern!r}, expected one that was imported{near}")
     return found
-
-
-def annotator_id(name: str) -> int:
-    """The scorer id under which the ratings of an imported annotator or judge are stored."""
-    return config_id("scorer", {"kind": "imported", "scorer": name})
 
 
 def asked_ratings(

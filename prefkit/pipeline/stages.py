@@ -31,6 +31,7 @@ from prefkit.pipeline.resolve import Resolved
 from prefkit.pipeline.rows import subset_rows, wide_scores
 from prefkit.records import COMPARISONS, COMPLETIONS, IMPORTS, SCORES, FactTable
 from prefkit.selection.aggregation import aggregated_score
+from prefkit.sources.outcomes import ImportOutcome
 from prefkit.store.facts import FactStore
 from prefkit.store.manifest import JudgeReport
 
@@ -43,7 +44,7 @@ IMPORT_STAGES = {
     "comparisons": ("import comparisons", "comparison"),
 }
 """What an import's records are booked as: stage and unit."""
-IMPORTED_OUTCOMES = ("imported", "draw", "unparsable")
+IMPORTED_OUTCOMES = (ImportOutcome.IMPORTED, ImportOutcome.DRAW, ImportOutcome.UNPARSABLE)
 """Outcomes of records that became facts."""
 EMPTY_DRAWS = pl.DataFrame(
     schema={

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from prefkit.identity import Json
-from prefkit.pipeline.ratings import annotator_id
 from prefkit.pipeline.tracing.story import Settings
 from prefkit.records import CONFIGS
+from prefkit.sources.linking.ratings import annotator_id
 from prefkit.store.facts import FactStore
 
 

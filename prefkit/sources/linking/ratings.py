@@ -52,6 +52,11 @@ def scorer_identity(name: str) -> dict[str, str]:
     return {"kind": "imported", "scorer": name}
 
 
+def annotator_id(name: str) -> int:
+    """The scorer id under which the ratings of an imported annotator or judge are stored."""
+    return config_id("scorer", scorer_identity(name))
+
+
 def linked_scores(
     tables: Sequence[Shaped], prompts: LinkedPrompts, completions: LinkedCompletions, names: pl.DataFrame
 ) -> LinkedRatings:
@@ -141,7 +146,7 @@ def _turned(rows: pl.DataFrame) -> pl.DataFrame:
 def _repeated(rows: pl.DataFrame, value: str, about: Sequence[str]) -> pl.DataFrame:
     """The rows with `scorer_id`, `input_id` and their `repeat`."""
     names = rows["scorer"].unique()
-    numbers = pl.Series([config_id("scorer", scorer_identity(name)) for name in names], dtype=pl.Int64)
+    numbers = pl.Series([annotator_id(name) for name in names], dtype=pl.Int64)
     said = [row_hashes(_arrow(part, (value, *_TOLD)), [value, *_TOLD]) for part in rows.iter_slices(_SLICE)]
     inputs = np.concatenate([np.empty(0, np.uint64), *said]) >> np.uint64(1)
     scorers = pl.DataFrame({"scorer": names, "scorer_id": numbers})
