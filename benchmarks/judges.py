@@ -5,7 +5,8 @@
 The endpoint is `prefkit.testing.FakeEndpoint` in a process of its own; it counts what it really bills, also for replies
 that never reach the client.
 
-* `speed`: an endpoint that answers after 50 ms, 64 calls at once; the most there can be is 64 / 0.05 s.
+* `speed`: an endpoint that answers after 50 or 200 ms, 1 to 64 calls at once; the most there can be is calls at once
+  over latency. One call at a time shows what a call takes in all; each figure is the median of the runs.
 * `faults`: 1,000 calls of which a fifth of the attempts fail in ten different ways.
 * `budget`: for each seed, calls of random lengths until the budget is used, 64 at once; billed and charged as shares
   of the budget, with an endpoint without faults and with one that has them.
@@ -24,17 +25,19 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
+from operator import itemgetter
 from pathlib import Path
 
-from prefkit.scoring.config import Price
 from prefkit.scoring.judge.backoff import Backoff
-from prefkit.scoring.judge.budget import TRILLION, Budget
 from prefkit.scoring.judge.calls import Call, CallFailure, Reply
 from prefkit.scoring.judge.endpoint import Endpoint
 from prefkit.scoring.judge.live import LiveTransport
+from prefkit.spending import TRILLION, Budget, Price
 from prefkit.testing import Asked, FakeEndpoint, Fault, Script
 
 CONCURRENCY = 64
+SPEEDS = ((1, 0.05), (8, 0.05), (16, 0.05), (32, 0.05), (64, 0.05), (64, 0.2))
+"""Calls at once, and seconds of latency."""
 PRICE = Price(input=2.5, output=10.0)
 USD = 0.10
 FAULTS: tuple[Fault, ...] = (
@@ -127,29 +130,40 @@ def endings(answers: dict[str, Reply | CallFailure]) -> dict[str, int]:
     return dict(Counter("reply" if isinstance(a, Reply) else a.kind.value for a in answers.values()))
 
 
-def transport(url: str, budget: Budget | None = None, timeout_s: float = 30.0) -> LiveTransport:
+def transport(
+    url: str, budget: Budget | None = None, timeout_s: float = 30.0, concurrency: int = CONCURRENCY
+) -> LiveTransport:
     """The transport that is measured."""
     endpoint = Endpoint(url, "judge", price=PRICE, timeout_s=timeout_s, backoff=QUICK)
-    return LiveTransport(endpoint, budget, CONCURRENCY)
+    return LiveTransport(endpoint, budget, concurrency)
 
 
-def speed(count: int, latency_s: float) -> dict[str, object]:
+def speeds(seconds: float, runs: int) -> list[dict[str, float]]:
+    """For each of `SPEEDS` the run with the median of calls per second; the runs take turns."""
+    told = [[speed(at_once, latency_s, seconds, run) for at_once, latency_s in SPEEDS] for run in range(runs)]
+    return [sorted(column, key=itemgetter("calls_per_s"))[runs // 2] for column in zip(*told, strict=True)]
+
+
+def speed(concurrency: int, latency_s: float, seconds: float, seed: int) -> dict[str, float]:
     """Calls per second against an endpoint of a fixed latency, and the processor time of a call on our side."""
+    most = concurrency / latency_s
+    count = round(most * seconds)
     with served(Script(judge=wordy, latency_s=latency_s)) as endpoint:
-        answered(transport(endpoint.url), calls(200, seed=1))
-        asked, load = calls(count, seed=2), os.getloadavg()[0]
+        measured = transport(endpoint.url, concurrency=concurrency)
+        answered(measured, calls(2 * concurrency, seed=1_000))
+        asked, load = calls(count, seed), os.getloadavg()[0]
         began, cpu = time.perf_counter(), time.process_time()
-        answered(transport(endpoint.url), asked)
-        seconds, cpu_s = time.perf_counter() - began, time.process_time() - cpu
+        answered(measured, asked)
+        took, cpu_s = time.perf_counter() - began, time.process_time() - cpu
         endpoint.seen()
-    most = CONCURRENCY / latency_s
     return {
-        "calls": count,
+        "concurrency": concurrency,
         "latency_s": latency_s,
-        "calls_per_s": count / seconds,
-        "share_of_most": count / seconds / most,
+        "calls": count,
+        "calls_per_s": count / took,
+        "share_of_most": count / took / most,
         "cpu_ms_per_call": cpu_s / count * 1_000,
-        "cores_used": cpu_s / seconds,
+        "cores_used": cpu_s / took,
         "load_before": load,
     }
 
@@ -198,13 +212,13 @@ def main() -> None:
     """Measures, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=100)
-    parser.add_argument("--calls", type=int, default=4_000, help="calls of the speed measurement")
+    parser.add_argument("--seconds", type=float, default=3.0, help="how long a speed measurement takes at best")
+    parser.add_argument("--runs", type=int, default=5, help="runs of each speed measurement")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     results = {
         "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.system()},
-        "speed_50ms": speed(options.calls, 0.05),
-        "speed_200ms": speed(options.calls, 0.2),
+        "speed": speeds(options.seconds, options.runs),
         "faults": faults(1_000),
         "budget": budgets(options.seeds, {}, timeout_s=10.0),
         "budget_under_faults": budgets(options.seeds, MIXED, timeout_s=1.0),

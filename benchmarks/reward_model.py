@@ -22,8 +22,9 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer, PreTrainedModel, Qwen3Config, Qwen3ForSequenceClassification
 
+from prefkit.engines.batching import batches
 from prefkit.engines.chat import Chat
-from prefkit.engines.reward_model import RewardModel, batches
+from prefkit.engines.reward_model import RewardModel
 from prefkit.sampling.protocol import Message
 from prefkit.scoring.config import RewardModelScorer
 from prefkit.scoring.protocol import Score, ScoreRequest

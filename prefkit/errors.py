@@ -9,6 +9,7 @@
     ├── EndpointError      (ConnectionError) a judge's endpoint is unreachable, refuses the key or is no chat endpoint
     ├── SyncError          (RuntimeError)   a sampler does not hold the weights it is meant to hold
     ├── NotBuiltError      (RuntimeError)   the recipe asks for a stage this release does not have
+    ├── RankError          (RuntimeError)   another process of the same training has stopped
     ├── LedgerError        (RuntimeError)   the accounts do not add up: the build is refused
     └── DamageError        (RuntimeError)   stored bytes are not the bytes that were written
 
@@ -61,6 +62,12 @@ class SyncError(PrefkitError, RuntimeError):
 
 class NotBuiltError(PrefkitError, RuntimeError):
     """The recipe is valid but asks for a stage this release does not have."""
+
+
+class RankError(PrefkitError, RuntimeError):
+    """Another process of the same training has stopped, so this one does."""
+
+    exit_code: ClassVar[int] = 1
 
 
 class LedgerError(PrefkitError, RuntimeError):

@@ -129,6 +129,26 @@ COMPARISONS = FactTable(
 What holds of imported scores holds of comparisons.
 """
 
+TRAINED = FactTable(
+    "trained",
+    ("completion_id", "prompt_id", "model_id", "max_length"),
+    pa.schema(
+        [
+            ("id", ID),
+            ("completion_id", ID),
+            ("prompt_id", ID),
+            ("model_id", pa.string()),  # whose tokenizer and chat template
+            ("max_length", CONFIG),  # of prompt and completion, in tokens
+            ("tokens_id", ID),  # hash of the token ids of both
+            ("count", pa.int32()),  # tokens of the completion
+            ("cut", pa.int32()),  # tokens of it beyond the longest length
+            ("retokenised", pa.bool_()),  # whether it was sampled with other tokens than these
+            *_STAMP,
+        ]
+    ),
+)
+"""What a trainer of a model sees of a completion: with it a plan of log-probs needs no tokenizer."""
+
 LOGPS = FactTable(
     "logps",
     ("completion_id", "prompt_id", "model_id", "tokens_id", "dtype"),
@@ -200,4 +220,4 @@ IMPORTS = FactTable(
 )
 """What a source holds, and what became of every record of the files it came from."""
 
-FACT_TABLES = {t.name: t for t in (PROMPTS, TASKS, COMPLETIONS, SCORES, COMPARISONS, LOGPS, CONFIGS, IMPORTS)}
+FACT_TABLES = {t.name: t for t in (PROMPTS, TASKS, COMPLETIONS, SCORES, COMPARISONS, TRAINED, LOGPS, CONFIGS, IMPORTS)}

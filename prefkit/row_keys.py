@@ -42,6 +42,13 @@ def comparison_ids(rows: pa.Table) -> pa.Array:
     return row_ids(*sides, *names, *numbers)
 
 
+def trained_ids(rows: pa.Table) -> pa.Array:
+    """The ids of rows that say what a trainer sees of a completion."""
+    things = [id_words(rows[name].combine_chunks()) for name in ("completion_id", "prompt_id")]
+    length = _words(rows["max_length"].to_numpy(), rows.num_rows)
+    return row_ids(*things, name_words("policy", rows["model_id"]), length)
+
+
 def logp_ids(rows: pa.Table) -> pa.Array:
     """The ids of log-prob rows."""
     things = [id_words(rows[name].combine_chunks()) for name in ("completion_id", "prompt_id", "tokens_id")]

@@ -1,7 +1,8 @@
 """Random models of 100,000 parameters that read and write with the tokenizer of the arithmetic policy."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from transformers.utils import logging
 
 from prefkit.engines.chat import Chat
 from prefkit.engines.distribution import Distribution
-from prefkit.engines.vllm_probe import Probe
+from prefkit.engines.weights import weights_digest
 from prefkit.sampling.protocol import Message, Sample, SampleFailure, Sampler, SampleRequest
+from prefkit.sampling.weights import Logprobed, write_probe
 
 logging.disable_progress_bar()
 
@@ -104,11 +106,27 @@ def logprobs_of(
 WHOLE = Distribution(temperature=1.0, top_p=1.0, top_k=None)
 
 
-def probe(model: PreTrainedModel) -> Probe:
-    """24 tokens after a prompt of SHARED tokens, as the model itself sees them."""
-    prompt_ids = [5 + i * 37 % 400 for i in range(SHARED)]
-    completion_ids = [5 + i * 53 % 400 for i in range(24)]
-    return Probe(prompt_ids, completion_ids, logprobs_of(model, prompt_ids, completion_ids, WHOLE))
+@dataclass(frozen=True)
+class Learner:
+    """The weights of a model in training; its probe is 24 tokens after a prompt of so many."""
+
+    model: PreTrainedModel
+    prompt_tokens: int = SHARED
+
+    def digest(self) -> str:
+        return weights_digest(self.tensors())
+
+    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        yield from self.model.state_dict().items()
+
+    def save(self, folder: Path) -> None:
+        """A folder that can be opened as well."""
+        write_probe(self.probe(), written(self.model, folder))
+
+    def probe(self) -> Logprobed:
+        prompt_ids = [5 + i * 37 % 400 for i in range(self.prompt_tokens)]
+        completion_ids = [5 + i * 53 % 400 for i in range(24)]
+        return Logprobed(prompt_ids, completion_ids, logprobs_of(self.model, prompt_ids, completion_ids, WHOLE))
 
 
 def moved(model: PreTrainedModel, step: int) -> None:

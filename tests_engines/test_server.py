@@ -34,12 +34,12 @@ from prefkit.scoring.registry import open_scorer
 from prefkit.store.workspace import Workspace
 from tests_engines.models import (
     WHOLE,
+    Learner,
     chat,
     language_model,
     logprobs_of,
     moved,
     outcomes,
-    probe,
     request,
     samples,
     tokens,
@@ -169,7 +169,7 @@ def test_syncs_in_a_row_are_exact_and_a_stale_cache_is_refused(server: Server, m
     differences: list[float] = []
     for version in range(1, 6):
         moved(model, version)
-        differences.append(drawing.sync(model.state_dict().items(), version, probe(model)))
+        differences.append(drawing.sync(Learner(model), version))
     assert max(differences) <= 1e-4
     assert follows(drawing, model)
     moved(model, 6)
@@ -178,8 +178,8 @@ def test_syncs_in_a_row_are_exact_and_a_stale_cache_is_refused(server: Server, m
         # Pausing clears the cache as well.
         sabotage.setattr(ServerEngine, "load", loaded_without_pause)
         with pytest.raises(SyncError, match="log-probs differ by"):
-            drawing.sync(model.state_dict().items(), 6, probe(model))
-    assert drawing.sync(model.state_dict().items(), 6, probe(model)) <= 1e-4
+            drawing.sync(Learner(model), 6)
+    assert drawing.sync(Learner(model), 6) <= 1e-4
     assert follows(drawing, model)
     print(f"\nlargest difference over 5 syncs of the server: {max(differences):.1e}")
 

@@ -26,6 +26,10 @@ COMMANDS = {
     "doctor": ("prefkit.cli.doctor:doctor", "Tell what is wrong with a recipe and its data before anything runs."),
     "check": ("prefkit.cli.check:check", "Tell whether a version fits the model it will train."),
     "regenerate": ("prefkit.cli.regenerate:regenerate", "Build a version anew with another policy's completions."),
+    "train": ("prefkit.cli.train:train", "Train the policy, on a version or sampling as it learns."),
+    "eval": ("prefkit.cli.evaluate:evaluation", "Compare a policy with a baseline on held-out prompts."),
+    "replay": ("prefkit.cli.replay:replay", "Train again on the rows that a run recorded."),
+    "runs": ("prefkit.cli.runs:runs", "List runs, newest first."),
     "log": ("prefkit.cli.log:log", "List versions, newest first."),
     "show": ("prefkit.cli.show:show", "Read rows of a version, or rows it dropped."),
     "trace": ("prefkit.cli.trace:trace", "Tell the whole story of one row."),
@@ -75,27 +79,35 @@ def application() -> App:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command with the given arguments (those of the process by default) and returns the exit code."""
+    code, mistake = attempt(sys.argv[1:] if arguments is None else arguments)
+    if mistake is not None:
+        sys.stderr.write(mistake)
+    return code
+
+
+def attempt(arguments: Sequence[str]) -> tuple[int, str | None]:
+    """Runs one command and returns the exit code, and the line that a mistake is to be told in."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = _run(sys.argv[1:] if arguments is None else arguments)
+        code = _run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         _abandon_stdout()
-        return BROKEN_PIPE
+        return BROKEN_PIPE, None
     except KeyboardInterrupt:
-        return _failed("interrupted; everything acknowledged is kept, run the command again to go on", INTERRUPTED)
+        return INTERRUPTED, _line("interrupted; everything acknowledged is kept, run the command again to go on")
     except CycloptsError as mistake:
-        return _failed(usage_mistake(mistake), PrefkitError.exit_code)
+        return PrefkitError.exit_code, _line(usage_mistake(mistake))
     except PrefkitError as mistake:
-        return _failed(str(mistake), mistake.exit_code)
+        return mistake.exit_code, _line(str(mistake))
     except OSError as trouble:
         if (told := disk_mistake(trouble)) is None:
             raise
         _abandon_stdout()
-        return _failed(told, PrefkitError.exit_code)
-    return code
+        return PrefkitError.exit_code, _line(told)
+    return code, None
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -105,9 +117,8 @@ def _run(arguments: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _failed(message: str, code: int) -> int:
-    sys.stderr.write(f"error: {one_line(message)}\n")
-    return code
+def _line(message: str) -> str:
+    return f"error: {one_line(message)}\n"
 
 
 def _abandon_stdout() -> None:

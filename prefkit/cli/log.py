@@ -2,6 +2,7 @@
 
 from prefkit.cli.console import say, say_all, say_json, table
 from prefkit.cli.options import AsJson, WorkspacePath, opened
+from prefkit.cli.shift import shift_word
 from prefkit.errors import NotFoundError, suggestion
 from prefkit.identity import Json
 from prefkit.store.versions import Version, Versions
@@ -23,7 +24,10 @@ def log(name: str | None = None, /, *, json: AsJson = False, workspace: Workspac
     if json:
         say_json([_entry(v, tags) for v in found])
     elif found:
-        say_all([table(["version", "rows", "created (UTC)", "recipe", "tags"], [_row(v, tags) for v in found])])
+        rows = [_row(v, tags) for v in found]
+        left_out = "recipe" if any(row["shift"] for row in rows) else "shift"  # both are wider than a terminal
+        columns = [name for name in rows[0] if name != left_out]
+        say_all([table(columns, [[row[name] for name in columns] for row in rows])])
     else:
         say("there is no version yet: run `prefkit build`")
 
@@ -45,18 +49,21 @@ def _entry(version: Version, tags: dict[str, str]) -> dict[str, Json]:
         "splits": version.splits,
         "created": version.provenance["created"],
         "fingerprint": version.content["fingerprint"],
+        "verdict": version.content["shift"] and version.content["shift"]["verdict"],
+        "passed": version.content["shift"] and version.content["shift"]["passed"],
         "tags": _own(version, tags),
     }
 
 
-def _row(version: Version, tags: dict[str, str]) -> tuple[str, ...]:
-    return (
-        version.label,
-        ", ".join(f"{split} {n:,}" for split, n in version.splits.items()),
-        str(version.provenance["created"])[:19].replace("T", " "),
-        str(version.content["fingerprint"])[:12],
-        ", ".join(_own(version, tags)),
-    )
+def _row(version: Version, tags: dict[str, str]) -> dict[str, str]:
+    return {
+        "version": version.label,
+        "rows": ", ".join(f"{split} {n:,}" for split, n in version.splits.items()),
+        "created (UTC)": str(version.provenance["created"])[:16].replace("T", " "),
+        "recipe": str(version.content["fingerprint"])[:12],
+        "tags": ", ".join(_own(version, tags)),
+        "shift": shift_word(version),
+    }
 
 
 def _own(version: Version, tags: dict[str, str]) -> list[str]:

@@ -37,11 +37,13 @@ class Look:
     width: int
     colours: bool
     fold: Fold
+    sorted_by: str | None = None
+    """A column that is shown beside what always is."""
 
     @classmethod
-    def on(cls, screen: Console, fold: Fold) -> "Look":
+    def on(cls, screen: Console, fold: Fold, sorted_by: str | None = None) -> "Look":
         """What suits a screen."""
-        return cls(screen.width, screen.color_system is not None and not screen.no_color, fold)
+        return cls(screen.width, screen.color_system is not None and not screen.no_color, fold, sorted_by)
 
 
 def pair_parts(row: Row, place: int, look: Look) -> Iterator[RenderableType]:
@@ -74,8 +76,20 @@ def completion_parts(row: Row, place: int, look: Look) -> Iterator[RenderableTyp
 
 def _title(row: Row, id_column: str, place: int, look: Look, *about: str) -> RenderableType:
     named = [f"{place:,}", short_id(cast(str, row[id_column])), str(row["split"]), str(row["source"]), *about]
+    named += _order(row, look.sorted_by)
     title = Text(harmless(" | ".join(named)), style="bold")
     return Rule(title, align="left", style="dim") if len(title) + len("  ─") <= look.width else title
+
+
+def _order(row: Row, column: str | None) -> list[str]:
+    """The number, or yes or no, by which the row has its place."""
+    match row[column] if column else None:
+        case bool() as value:
+            return [f"{column} {'yes' if value else 'no'}"]
+        case (int() | float()) as value if column != "score_margin":
+            return [f"{column} {number(value)}"]
+        case _:
+            return []
 
 
 def _in_common(parts: Sequence[Part], share: float) -> str:

@@ -15,8 +15,10 @@ from prefkit.cli.matching import Matches, Query, matching
 from prefkit.cli.options import AsJson, Rows, WorkspacePath, opened
 from prefkit.cli.pager import pager
 from prefkit.cli.rows import Look, completion_parts, pair_parts
+from prefkit.cli.shift import shift_lines
 from prefkit.errors import RecipeError
 from prefkit.identity import Json
+from prefkit.pipeline.checking import row_columns
 from prefkit.store.workspace import Workspace
 
 _ROWS = 20
@@ -50,7 +52,9 @@ def show(
     find
         Only rows whose prompt or completions contain this text, in upper or lower case.
     sort
-        Sort by this column.
+        Sort by this column, smallest first. Where the recipe has a `check`, also by what that found of each row (and
+        in --where): of each side nll, nll_gap, surprise, off_support, too_likely, log_ratio, tokens and cut, as in
+        chosen_nll or completion_surprise, and ref_chosen_logps, ref_rejected_logps or ref_logps.
     descending
         Largest first.
     outcome
@@ -78,13 +82,14 @@ def show(
         return
     if stage:
         raise RecipeError("--stage stands alone, expected --outcome beside it: the version's rows passed every stage")
-    found = matching(target.versions.get(label), query)
+    version = target.versions.get(label)
+    found = matching(version, query, lambda: row_columns(version, target))
     if json:
         _say_rows(found, skip, n or _ROWS)
         return
     most = n or (len(found.places) if page else _ROWS)
     with pager() if page else nullcontext(console()) as screen:
-        look = Look.on(screen, Fold(find=find, full=full))
+        look = Look.on(screen, Fold(find=find, full=full), sort)
         parts = pair_parts if found.version.content["kind"] == "pairs" else completion_parts
         place = skip
         for rows in found.rows(skip, most):
@@ -92,6 +97,8 @@ def show(
                 place += 1
                 for part in parts(row, place, look):
                     screen.print(part)
+        for line in shift_lines(found.version)[:1]:
+            screen.print(line)
         screen.print(_summary(found, place - skip, place))
 
 

@@ -8,7 +8,7 @@ from jinja2 import TemplateError
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 
 from prefkit.errors import SourceError
-from prefkit.sampling.protocol import Message
+from prefkit.sampling.protocol import Message, with_system
 
 UNSAID = 10**9
 """Tokenizers without a longest length claim an astronomic one."""
@@ -23,7 +23,7 @@ class Chat:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, system: str | None = None) -> None:
         self._tokenizer = tokenizer
-        self._system: list[Message] = [{"role": "system", "content": system}] if system is not None else []
+        self._system = system
 
     @classmethod
     def from_folder(
@@ -41,9 +41,9 @@ class Chat:
         try:
             chat.prompt_ids([{"role": "user", "content": "Hello"}])
         except UnsupportedContentError as error:
-            with_system = " with a system message (set `sample.system` to null)" if system is not None else ""
+            culprit = " with a system message (set `sample.system` to null)" if system is not None else ""
             raise SourceError(
-                f"the chat template of {role} {str(folder)!r} cannot render a plain question{with_system}: {error}"
+                f"the chat template of {role} {str(folder)!r} cannot render a plain question{culprit}: {error}"
             ) from None
         return chat
 
@@ -73,7 +73,7 @@ class Chat:
         return self._tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
 
     def _rendered(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
-        plain = [{"role": m["role"], "content": m["content"]} for m in (*self._system, *messages)]
+        plain = [{"role": m["role"], "content": m["content"]} for m in with_system(messages, self._system)]
         try:
             text = self._tokenizer.apply_chat_template(
                 plain, add_generation_prompt=add_generation_prompt, tokenize=False

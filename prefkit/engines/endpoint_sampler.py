@@ -1,8 +1,8 @@
 """Sampling from any OpenAI-compatible endpoint: text comes back, and nothing else.
 
 A row carries no token ids and no log-probs, and its policy is what the recipe says it is: the model's name and your
-revision of it. Retries, concurrency and what an answer means are those of the judges' transport. Each draw asks for a
-seed of its own, which many endpoints ignore.
+revision of it. Retries, concurrency, the budget and what an answer means are those of the judges' transport. Each draw
+asks for a seed of its own, which many endpoints ignore.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,20 +13,22 @@ from prefkit.sampling.config import EndpointSampler as Settings
 from prefkit.sampling.config import PolicyConfig, SampleConfig
 from prefkit.sampling.protocol import (
     FinishReason,
-    Message,
     Sample,
     SampleFailure,
     SampleFailureKind,
     SampleRequest,
+    with_system,
 )
 from prefkit.scoring.judge.calls import Call, CallFailure, Reply, Transport
 from prefkit.scoring.judge.endpoint import Endpoint
 from prefkit.scoring.judge.live import LiveTransport
 from prefkit.scoring.protocol import ScoreFailureKind
+from prefkit.spending import Budget
 
 KINDS = {
     ScoreFailureKind.REFUSED: SampleFailureKind.REFUSED,
     ScoreFailureKind.TOO_LONG: SampleFailureKind.PROMPT_TOO_LONG,
+    ScoreFailureKind.OVER_BUDGET: SampleFailureKind.OVER_BUDGET,
     ScoreFailureKind.TIMEOUT: SampleFailureKind.TIMEOUT,
 }
 """What a call's failure is for a draw; any other is a trouble of the connection."""
@@ -39,11 +41,16 @@ class EndpointSampler:
         self._config = config
         self._transport = transport
         self._policy_id = policy_id
-        self._system: list[Message] = [{"role": "system", "content": config.system}] if config.system else []
 
     @classmethod
-    def open(cls, config: SampleConfig, policy: PolicyConfig | None, policy_id: str) -> "EndpointSampler":
-        """Connects to nothing yet. Raises MissingExtraError without the openai package, RecipeError for a bad URL."""
+    def open(
+        cls, config: SampleConfig, policy: PolicyConfig | None, policy_id: str, budget: Budget
+    ) -> "EndpointSampler":
+        """Connects to nothing yet; its draws count toward `budget`.
+
+        Raises MissingExtraError without the openai package, and RecipeError for a bad URL, a key that is not set, or a
+        budget in money without a price.
+        """
         assert isinstance(config, Settings)
         assert policy is not None
         endpoint = Endpoint(
@@ -51,11 +58,12 @@ class EndpointSampler:
             policy.model,
             config.temperature,
             config.api_key_env,
+            config.price,
             timeout_s=config.timeout_s,
             role="policy",
             settings=_settings(config),
         )
-        return cls(config, LiveTransport(endpoint, concurrency=config.batch_size), policy_id)
+        return cls(config, LiveTransport(endpoint, budget, config.batch_size), policy_id)
 
     @property
     def policy_id(self) -> str:
@@ -69,6 +77,9 @@ class EndpointSampler:
     def deterministic(self) -> bool:
         return False
 
+    def close(self) -> None:
+        """Every `sample` closes its own connections."""
+
     def sample(self, requests: Sequence[SampleRequest]) -> Iterator[Sequence[Sample | SampleFailure]]:
         """Yields draws as they finish. Raises EndpointError when no further one would: what was yielded stands."""
         for batch in self._transport.send([self._call(request) for request in requests]):
@@ -77,7 +88,7 @@ class EndpointSampler:
     def _call(self, request: SampleRequest) -> Call:
         return Call(
             id=request.completion_id.hex(),
-            messages=[*self._system, *request.prompt],
+            messages=with_system(request.prompt, self._config.system),
             max_tokens=self._config.max_new_tokens,
             seed=_seed(request.completion_id, self._config.seed),
         )

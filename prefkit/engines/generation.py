@@ -70,13 +70,24 @@ def generate(
 @torch.inference_mode()
 def read_alone(model: PreTrainedModel, prompt: Sequence[int], draw: Draw, distribution: Distribution) -> None:
     """Replaces the log-probs of a finished draw by those of one pass over it alone, without padding or batch mates."""
-    tokens = torch.tensor([[*prompt, *draw.token_ids]], device=model.device)
-    taken = tokens[0, len(prompt) :, None]
-    logits = model(input_ids=tokens, use_cache=False, logits_to_keep=len(taken) + 1).logits[0, :-1]
+    logits, taken = read(model, prompt, draw.token_ids)
     sampling = distribution.logprobs(logits).gather(-1, taken).squeeze(-1).tolist()
     # A token on the very edge of top-k or top-p may fall outside in this pass; it was drawn, so it had a probability.
     draw.sampling_logprobs = [a if isfinite(a) else b for a, b in zip(sampling, draw.sampling_logprobs, strict=True)]
-    draw.behavior_logprobs = logits.float().log_softmax(-1).gather(-1, taken).squeeze(-1).tolist()
+    draw.behavior_logprobs = behavior_logprobs(logits, taken)
+
+
+@torch.inference_mode()
+def read(model: PreTrainedModel, prompt: Sequence[int], completion: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """What predicts each token of a completion, shape [tokens, vocabulary], and the tokens, shape [tokens, 1]."""
+    tokens = torch.tensor([[*prompt, *completion]], device=model.device)
+    logits = model(input_ids=tokens, use_cache=False, logits_to_keep=len(completion) + 1).logits[0, :-1]
+    return logits, tokens[0, len(prompt) :, None]
+
+
+def behavior_logprobs(logits: torch.Tensor, taken: torch.Tensor) -> list[float]:
+    """Log-probs of tokens of shape [tokens, 1], at T = 1 over the full vocabulary."""
+    return logits.float().log_softmax(-1).gather(-1, taken).squeeze(-1).tolist()
 
 
 def _extend(
@@ -90,13 +101,13 @@ def _extend(
 ) -> torch.Tensor:
     """Draws the next token of every row and records it for the draws that still run. Returns tokens, shape [rows]."""
     sampling = distribution.logprobs(logits)
-    behavior = logits.float().log_softmax(-1)
     if distribution.temperature == 0:
         tokens = sampling.argmax(-1)
     else:
         tokens = (sampling + gumbel_noise(gumbel_keys, step, logits.shape[-1], logits.device)).argmax(-1)
-    taken = [t.gather(-1, tokens[:, None]).squeeze(-1).tolist() for t in (sampling, behavior)]
-    for row, token, sampling_logprob, behavior_logprob in zip(rows, tokens.tolist(), *taken, strict=True):
+    taken = tokens[:, None]
+    columns = sampling.gather(-1, taken).squeeze(-1).tolist(), behavior_logprobs(logits, taken)
+    for row, token, sampling_logprob, behavior_logprob in zip(rows, tokens.tolist(), *columns, strict=True):
         draw = draws[row]
         if draw.finish_reason is None:
             draw.token_ids.append(token)

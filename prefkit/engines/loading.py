@@ -7,7 +7,7 @@ from typing import cast
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 from prefkit.engines.chat import first_line
@@ -81,7 +81,20 @@ def load_reward_model(
 
 def require_embeddings(model: PreTrainedModel, vocabulary: int, subject: str) -> None:
     """Raises SourceError when the tokenizer knows tokens that the weights do not."""
-    embeddings = cast(torch.nn.Embedding, model.get_input_embeddings()).weight.shape[0]
+    require_vocabulary(vocabulary, cast(torch.nn.Embedding, model.get_input_embeddings()).weight.shape[0], subject)
+
+
+def require_generator(config: PreTrainedConfig, subject: str) -> None:
+    """Raises SourceError for the config of a classifier."""
+    for architecture in config.architectures or ():
+        if "Classification" in architecture:
+            raise SourceError(
+                f"{subject} is a {architecture}, expected a causal language model: name the model it was made from"
+            )
+
+
+def require_vocabulary(vocabulary: int, embeddings: int, subject: str) -> None:
+    """Raises SourceError when a tokenizer of so many tokens knows some that the weights do not."""
     if vocabulary > embeddings:
         raise SourceError(
             f"{subject} has a tokenizer of {vocabulary} tokens, expected at most the {embeddings} its weights know; "
@@ -99,7 +112,7 @@ def _loaded(
     trust_remote_code: bool,
 ) -> tuple[PreTrainedModel, list[str]]:
     """The model, and the names of the weights that its files lack: transformers fills them with noise."""
-    with _without_bars():
+    with without_bars():
         loaded: object = kind.from_pretrained(
             folder, dtype=dtype, trust_remote_code=trust_remote_code, output_loading_info=True
         )
@@ -113,8 +126,8 @@ def _ready(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
 
 
 @contextmanager
-def _without_bars() -> Generator[None]:
-    # The build draws its own progress; transformers' bar would run into it.
+def without_bars() -> Generator[None]:
+    """Transformers draws no bar while the block runs: a build and a training tell their own progress."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

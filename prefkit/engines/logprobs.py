@@ -6,17 +6,18 @@ log-probs are the same to 1e-5 whatever it is scored with.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Self
 
 import torch
 from transformers import PreTrainedModel
 
+from prefkit.engines.batching import batches
 from prefkit.engines.chat import Chat
-from prefkit.engines.loading import context_length, load_policy, require_embeddings, torch_device
+from prefkit.engines.loading import context_length, load_policy, require_embeddings, require_generator, torch_device
 from prefkit.engines.logprobs_forward import abilities, token_logprobs
 from prefkit.engines.logprobs_packing import Row, batch_of, rows_of
-from prefkit.engines.logprobs_tokens import trained_tokens
-from prefkit.engines.reward_model import batches
-from prefkit.errors import RecipeError, SourceError
+from prefkit.engines.logprobs_tokens import scored, trained_tokens
+from prefkit.errors import RecipeError
 from prefkit.sampling.policy import policy_folder
 from prefkit.shift.protocol import Logprobs, Text, Trained
 from prefkit.shift.registry import ROLE, Reference
@@ -47,18 +48,14 @@ class TransformersReference:
         self._batch_tokens = batch_tokens or BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cuda"])
 
     @classmethod
-    def open(cls, reference: Reference, model_id: str) -> "TransformersReference":
+    def open(cls, reference: Reference, model_id: str) -> Self:
         """Loads weights and tokenizer. Raises SourceError or RecipeError in one line."""
         subject = f"{ROLE} {reference.model!r}"
         device = torch_device(reference.device, "check")
         folder = policy_folder(reference.model, reference.revision, ROLE)
         chat = Chat.from_folder(folder, trust_remote_code=reference.trust_remote_code, role=ROLE)
         model = load_policy(folder, getattr(torch, reference.dtype), device, reference.trust_remote_code, ROLE)
-        for architecture in model.config.architectures or ():
-            if "Classification" in architecture:
-                raise SourceError(
-                    f"{subject} is a {architecture}, expected a causal language model: name the model it was made from"
-                )
+        require_generator(model.config, subject)
         require_embeddings(model, chat.vocabulary, subject)
         return cls(model, chat, model_id, subject)
 
@@ -66,21 +63,18 @@ class TransformersReference:
     def model_id(self) -> str:
         return self._model_id
 
+    def close(self) -> None:
+        """Lets go of the weights."""
+        del self._model
+        torch.cuda.empty_cache()
+
     def trained(self, texts: Sequence[Text], max_length: int | None) -> list[Trained]:
         """The tokens that TRL's DPOTrainer would train on, in order; token ids that are known are used as they are.
 
         Raises SourceError when the template refuses a text or token ids are of another tokenizer, and RecipeError when
         what `max_length` leaves of a text is longer than the model can read.
         """
-        rows = trained_tokens(self._chat, texts, max_length, self._subject)
-        context = context_length(self._model)
-        lengths = [len(row.prompt_ids) + row.tokens for row in rows]
-        if context is not None and (longer := sum(length > context for length in lengths)):
-            raise RecipeError(
-                f"{self._subject} reads at most {context} tokens, got {longer} of {len(rows)} texts that are longer "
-                f"(up to {max(lengths)} tokens) with a max_length of {max_length}: set max_length to {context} or less"
-            )
-        return rows
+        return trained_tokens(self._chat, texts, max_length, context_length(self._model), self._subject)
 
     def logprobs(self, rows: Sequence[Trained]) -> Iterator[Sequence[Logprobs]]:
         """Yields the rows without a token first, then batches with the longest rows first.
@@ -90,8 +84,8 @@ class TransformersReference:
         """
         if empty := [Logprobs(row.id, ()) for row in rows if not row.tokens]:
             yield empty
-        scored = [row for row in rows if row.tokens]
-        packed = rows_of(scored, self._model.config.get_text_config().hidden_size, self._abilities.shares)
+        unscored = [row for row in rows if row.tokens]
+        packed = rows_of(unscored, self._model.config.get_text_config().hidden_size, self._abilities.shares)
         at_once = max(1, len(packed)) if self._abilities.projects else 1
         for batch in batches([row.length for row in packed], self._batch_tokens, at_once):
             yield from self._scored(packed[batch])
@@ -115,13 +109,11 @@ class TransformersReference:
             )
 
     def _outcomes(self, completions: Sequence[Trained], values: Sequence[float]) -> list[Logprobs]:
-        if not all(abs(value) < float("inf") for value in values):
-            raise SourceError(
-                f"{self._subject} gave log-probs that are not finite in {self._model.dtype}: use dtype float32"
-            )
+        dtype = str(self._model.dtype).removeprefix("torch.")
         outcomes: list[Logprobs] = []
         start = 0
         for completion in completions:
-            outcomes.append(Logprobs(completion.id, values[start : start + completion.tokens]))
+            own = values[start : start + completion.tokens]
+            outcomes.append(scored(completion, own, self._subject, dtype))
             start += completion.tokens
         return outcomes

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
+from prefkit.engines.batching import batches
 from prefkit.engines.chat import Chat, UnsupportedContentError
 from prefkit.engines.loading import context_length, load_reward_model, require_embeddings, torch_device
 from prefkit.errors import RecipeError
@@ -105,18 +106,6 @@ def planned(
         else:
             fitting.append(PlannedScore(request, token_ids))
     return fitting, failures
-
-
-def batches(lengths: Sequence[int], tokens: int, rows: int) -> Iterator[slice]:
-    """Cuts texts, the longest first, into runs of at most `rows`, and of at most `tokens` padded to their longest.
-
-    A text longer than `tokens` is a run of its own.
-    """
-    start = 0
-    while start < len(lengths):
-        end = min(start + max(1, min(rows, tokens // lengths[start])), len(lengths))
-        yield slice(start, end)
-        start = end
 
 
 def ending_of_none(texts: Sequence[Sequence[int]]) -> int:

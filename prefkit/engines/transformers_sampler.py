@@ -20,11 +20,13 @@ from prefkit.engines.generation import Draw, Ending, generate, read_alone
 from prefkit.engines.loading import context_length, load_policy, require_embeddings, torch_device
 from prefkit.engines.noise import row_keys
 from prefkit.engines.planning import Planned, first_stop, planned
-from prefkit.errors import RecipeError
+from prefkit.engines.synced_model import SyncedModel
+from prefkit.errors import RecipeError, SyncError
 from prefkit.sampling.config import PolicyConfig, SampleConfig
 from prefkit.sampling.config import TransformersSampler as TransformersSamplerConfig
 from prefkit.sampling.policy import policy_folder
 from prefkit.sampling.protocol import Sample, SampleFailure, SampleFailureKind, SampleRequest
+from prefkit.sampling.weights import Weights
 
 
 class TransformersSampler:
@@ -32,7 +34,8 @@ class TransformersSampler:
 
     def __init__(self, config: TransformersSamplerConfig, model: PreTrainedModel, chat: Chat, policy_id: str) -> None:
         self._config = config
-        self._model = model
+        self._policy = SyncedModel(model, "sampler")
+        self._drawing = 0
         self._chat = chat
         self._policy_id = policy_id
         self._distribution = Distribution(config.temperature, config.top_p, config.top_k)
@@ -58,37 +61,55 @@ class TransformersSampler:
 
     @property
     def policy_version(self) -> int:
-        return 0
+        """The version of the last sync. Raises SyncError when the weights are not known."""
+        return self._policy.version
 
     @property
     def deterministic(self) -> bool:
         return self._config.dtype == "float32"
 
+    def close(self) -> None:
+        """Lets go of the weights."""
+        del self._policy
+        torch.cuda.empty_cache()
+
     def sample(self, requests: Sequence[SampleRequest]) -> Iterator[Sequence[Sample | SampleFailure]]:
         """Yields the requests that cannot be sampled first, then batches with the longest prompts first.
 
-        So a batch that does not fit into memory shows at once. Raises RecipeError for that; what was yielded stands.
+        So a batch that does not fit into memory shows at once. Raises RecipeError for that, and SyncError when the
+        weights are not known; what was yielded stands.
         """
-        fitting, failures = planned(self._chat, requests, context_length(self._model), self._config.max_new_tokens)
-        if failures:
-            yield failures
-        fitting.sort(key=lambda p: (-len(p.token_ids), p.request.completion_id))
-        cuts = [*range(0, len(fitting), self._config.batch_size), len(fitting)]
-        for start, end in pairwise(cuts):
-            yield self._batch(fitting[start:end])
+        model = self._policy.model
+        fitting, failures = planned(self._chat, requests, context_length(model), self._config.max_new_tokens)
+        self._drawing += 1
+        try:
+            if failures:
+                yield failures
+            fitting.sort(key=lambda p: (-len(p.token_ids), p.request.completion_id))
+            cuts = [*range(0, len(fitting), self._config.batch_size), len(fitting)]
+            for start, end in pairwise(cuts):
+                yield self._batch(model, fitting[start:end])
+        finally:
+            self._drawing -= 1
 
-    def _batch(self, batch: Sequence[Planned]) -> list[Sample | SampleFailure]:
+    def sync(self, weights: Weights, policy_version: int) -> float:
+        """Copies the weights into its own; see `SyncedSampler`."""
+        if self._drawing:
+            raise SyncError("sampler is still drawing, expected no draws under way: finish or close them before a sync")
+        return self._policy.sync(weights, policy_version)
+
+    def _batch(self, model: PreTrainedModel, batch: Sequence[Planned]) -> list[Sample | SampleFailure]:
         keys = row_keys([p.request.completion_id for p in batch], self._config.seed)
         try:
-            draws = generate(self._model, [p.token_ids for p in batch], keys, self._distribution, self._ending)
+            draws = generate(model, [p.token_ids for p in batch], keys, self._distribution, self._ending)
         except torch.OutOfMemoryError:
             raise RecipeError(
                 f"sample.batch_size is {self._config.batch_size}, which does not fit into the memory of "
-                f"{self._model.device} with prompts of {len(batch[0].token_ids)} tokens: lower it"
+                f"{model.device} with prompts of {len(batch[0].token_ids)} tokens: lower it"
             ) from None
         if self.deterministic:
             for p, draw in zip(batch, draws, strict=True):
-                read_alone(self._model, p.token_ids, draw, self._distribution)
+                read_alone(model, p.token_ids, draw, self._distribution)
         return [self._outcome(p.request.completion_id, draw) for p, draw in zip(batch, draws, strict=True)]
 
     def _outcome(self, completion_id: bytes, draw: Draw) -> Sample | SampleFailure:

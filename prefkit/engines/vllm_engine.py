@@ -11,10 +11,13 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import shorten
 from typing import Protocol, cast
 
 import numpy as np
 import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
 
 from prefkit.engines.chat import first_line
 from prefkit.engines.vllm_asks import Answer, Ask, AskFailure, Outcome, parameters
@@ -32,6 +35,7 @@ CPU_ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "4",  # GiB; by default nine tenths of the machine's memory
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
 }
+LONGEST_REASON = 200
 WORKER = "prefkit.engines.vllm_worker.WeightReload"
 
 
@@ -106,12 +110,12 @@ class LocalEngine:
         self._asks: dict[str, Ask] = {}
 
     @classmethod
-    def open(cls, folder: Path, settings: Mapping[str, Json]) -> "LocalEngine":
-        """Loads the model of a folder. `settings` are vLLM's engine arguments.
+    def open(cls, folder: Path, settings: Mapping[str, Json], role: str = "policy") -> "LocalEngine":
+        """Loads the model of a folder, which messages call `role`. `settings` are vLLM's engine arguments.
 
         Raises MissingExtraError without vLLM, SourceError for a model it cannot serve.
         """
-        return cls(cast(_Llm, opened(folder, {**settings, "worker_extension_cls": WORKER})))
+        return cls(cast(_Llm, opened(folder, {**settings, "worker_extension_cls": WORKER}, role)))
 
     @property
     def context(self) -> int:
@@ -177,8 +181,16 @@ def opened(folder: Path, settings: Mapping[str, Json], role: str = "policy") -> 
     try:
         with _unchanged_process():
             return cast(object, LLMEngine.from_engine_args(EngineArgs(**arguments)))
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise SourceError(f"{role} {str(folder)!r} cannot be opened by vLLM: {first_line(error)}") from None
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise SourceError(f"{role} {str(folder)!r} cannot be opened by vLLM: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """An error in one line; pydantic's first says only how many there are."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]["msg"].removeprefix("Value error, ")
+        return shorten(first, LONGEST_REASON, placeholder=" ...")
+    return first_line(error)
 
 
 @contextmanager

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from prefkit.engines.chat import Chat
 from prefkit.engines.gathering import gathered
 from prefkit.engines.reward_model import PlannedScore, outcome, planned
 from prefkit.engines.vllm_engine import PoolingLlm, opened
+from prefkit.engines.vllm_model import require_weights
 from prefkit.errors import SourceError
 from prefkit.scoring.config import ScoreConfig, VllmRewardModelScorer
 from prefkit.scoring.protocol import Score, ScoreFailure, ScoreRequest
@@ -82,7 +83,7 @@ def _logit(data: torch.Tensor) -> float:
 
 
 def _require_classifier(folder: Path, trust_remote_code: bool) -> None:
-    """Refuses what vLLM would turn into a classifier by random weights."""
+    """Refuses what vLLM would turn into a classifier by random weights, or complete with them."""
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     kinds = cast("list[str] | None", config.architectures) or ["model"]
     if not any("SequenceClassification" in kind for kind in kinds) or config.num_labels != 1:
@@ -90,3 +91,4 @@ def _require_classifier(folder: Path, trust_remote_code: bool) -> None:
             f"{ROLE} {str(folder)!r} is a {'/'.join(kinds)} with {config.num_labels} outputs, expected a sequence "
             "classifier with one output: name a model that was trained as one"
         )
+    require_weights(folder, AutoModelForSequenceClassification, config, trust_remote_code, f"{ROLE} {str(folder)!r}")

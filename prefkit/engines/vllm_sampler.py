@@ -19,17 +19,21 @@ from transformers import AutoConfig, GenerationConfig
 from prefkit.engines.chat import Chat, first_line
 from prefkit.engines.gathering import gathered
 from prefkit.engines.planning import Planned, first_stop, planned
+from prefkit.engines.probe import coarsest, require_agreement, require_probe
 from prefkit.engines.vllm_asks import Answer, Ask, AskFailure, Engine, read_logprobs, reading, row_seed
 from prefkit.engines.vllm_engine import LocalEngine
-from prefkit.engines.vllm_probe import Probe, measured, require_agreement
+from prefkit.engines.vllm_model import require_model
+from prefkit.engines.vllm_probe import SHORTEST_PROMPT, measured
 from prefkit.engines.vllm_server import ServerEngine
-from prefkit.engines.vllm_weights import WeightsSource, layout, weight_files
+from prefkit.engines.vllm_weights import layout, weight_files
+from prefkit.engines.weights import fitting
 from prefkit.errors import RecipeError, SourceError, SyncError
 from prefkit.sampling.config import PolicyConfig, SampleConfig, SamplerConfig
 from prefkit.sampling.config import VllmSampler as LocalSettings
 from prefkit.sampling.config import VllmServerSampler as ServerSettings
 from prefkit.sampling.policy import policy_folder
 from prefkit.sampling.protocol import FinishReason, Sample, SampleFailure, SampleFailureKind, SampleRequest
+from prefkit.sampling.weights import Weights
 
 Settings: TypeAlias = LocalSettings | ServerSettings
 
@@ -44,6 +48,7 @@ class VllmSampler:
     def __init__(self, config: Settings, engine: Engine, chat: Chat, folder: Path, policy_id: str) -> None:
         """`folder` is the policy's: its tokens that end a turn, and the layout of its weights."""
         self._config = config
+        self._shared = Path(config.weights_folder).expanduser() if config.weights_folder else None
         self._engine = engine
         self._chat = chat
         self._folder = folder
@@ -106,22 +111,20 @@ class VllmSampler:
         finally:
             self._engine.cancel()
 
-    def sync(self, weights: WeightsSource, policy_version: int, probe: Probe, shared: Path | None = None) -> float:
-        """Replaces the weights and returns the largest difference between the engine's log-probs and the probe's.
-
-        The files travel through `shared`, a folder that the engine sees too. Raises SyncError when the weights do not
-        fit the policy, which changes nothing, or when the engine does not say what they say: then nothing is sampled
-        until a sync succeeds.
-        """
+    def sync(self, weights: Weights, policy_version: int) -> float:
+        """See `SyncedSampler`. The weights travel as files through a folder that the engine sees too."""
         if self._engine.busy:
             raise SyncError("sampler is still drawing, expected no draws under way: finish or close them before a sync")
-        with weight_files(weights, layout(self._folder), shared) as files:
+        sent = fitting(weights.tensors(), layout(self._folder))
+        probe = require_probe(weights.probe(), self._engine.context, SHORTEST_PROMPT)
+        with weight_files(sent, self._shared) as files:
             if self._version is not None:
                 measured(self._engine, probe)  # so that the prompt is in the cache as the old weights read it
             self._version = None
             self._engine.load(files, str(policy_version))
         self._engine.reset_cache()
-        difference = require_agreement(probe, measured(self._engine, probe), self._config.dtype)
+        dtype = coarsest(self._config.dtype, sent.values())
+        difference = require_agreement(probe, measured(self._engine, probe), dtype)
         self._version = policy_version
         return difference
 
@@ -220,13 +223,7 @@ def _require_temperature(config: SamplerConfig) -> None:
 
 def _chat(config: SamplerConfig, policy: PolicyConfig, folder: Path) -> Chat:
     chat = Chat.from_folder(folder, config.system, policy.trust_remote_code)
-    model = AutoConfig.from_pretrained(folder, trust_remote_code=policy.trust_remote_code)
-    embeddings: int = model.get_text_config().vocab_size
-    if chat.vocabulary > embeddings:
-        raise SourceError(
-            f"policy {policy.model!r} has a tokenizer of {chat.vocabulary} tokens, expected at most the {embeddings} "
-            f"its weights know; save the tokenizer the weights were trained with"
-        )
+    require_model(folder, chat.vocabulary, policy.trust_remote_code, f"policy {policy.model!r}")
     return chat
 
 

@@ -8,11 +8,12 @@ arguments are plain data.
 """
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Protocol, cast
 
 import torch
-from safetensors import safe_open
+
+from prefkit.engines.weights import tensors_of
 
 
 class _ModelRunner(Protocol):
@@ -32,7 +33,7 @@ class WeightReload:
     def prefkit_load(self, files: list[str], label: str) -> None:
         """Replaces the weights by those of safetensors files."""
         self.prefkit_loaded = ""  # neither the old ones nor the new ones, should anything fail
-        self.model_runner.reload_weights(weights_iterator=tensors(files))
+        self.model_runner.reload_weights(weights_iterator=tensors_of(files))
         repack_heads(self.model_runner.model)
         gc.collect()
         self.prefkit_loaded = label
@@ -40,14 +41,6 @@ class WeightReload:
     def prefkit_weights(self) -> dict[str, str | None]:
         """The `label` of the weights that were last loaded; None when they are those it was started with."""
         return {"label": self.prefkit_loaded}
-
-
-def tensors(files: Sequence[str]) -> Iterator[tuple[str, torch.Tensor]]:
-    """The names and tensors of safetensors files, one in memory at a time."""
-    for file in files:
-        with safe_open(file, framework="pt") as opened:
-            for name in opened.keys():  # noqa: SIM118  it is no mapping
-                yield name, opened.get_tensor(name)
 
 
 def repack_heads(model: torch.nn.Module) -> None:

@@ -28,6 +28,7 @@ _OF_A_SIDE = {
     "score": "{side}_score",
     "policy_id": "{side}_policy_id",
     "policy_version": "{side}_policy_version",
+    "ref_logps": "ref_{side}_logps",  # of versions that store them
 }
 
 
@@ -143,6 +144,7 @@ def _leading(frame: pl.DataFrame, *columns: str) -> pl.DataFrame:
 def _side(pairs: pl.DataFrame, side: str) -> pl.DataFrame:
     """One completion of every pair in the columns of a subset."""
     columns = {ours: theirs.format(side=side) for ours, theirs in _OF_A_SIDE.items()}
+    columns = {ours: theirs for ours, theirs in columns.items() if theirs in pairs.columns}
     return pairs.select("prompt", **{ours: pl.col(theirs) for ours, theirs in columns.items()}).hstack(
         pairs.select(_SHARED)
     )

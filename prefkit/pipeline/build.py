@@ -6,6 +6,7 @@ the newest version's: same recipe and same facts give the same bytes, so nothing
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,15 +23,17 @@ from prefkit.pipeline.labels import Labeller, label, with_texts
 from prefkit.pipeline.progress import Progress, Silent
 from prefkit.pipeline.publish import PINNED, content_of, provenance_of, write_files
 from prefkit.pipeline.recipe import Recipe
+from prefkit.pipeline.reference_maker import LocalReference
 from prefkit.pipeline.resolve import Resolved, placed_policy, prompts_file, resolved
 from prefkit.pipeline.stages import Stages
 from prefkit.records import CONFIGS
 from prefkit.row_keys import config_row_id
+from prefkit.sampling.config import EndpointSampler
 from prefkit.sampling.registry import open_sampler
 from prefkit.scoring.config import JudgeScorer
-from prefkit.scoring.judge.budget import Amount, Budget
 from prefkit.scoring.judge.opening import transport_of
 from prefkit.scoring.registry import open_comparer, open_scorer, scorer_identity
+from prefkit.spending import Amount, Budget
 from prefkit.store.facts import FactStore
 from prefkit.store.files import remove_tree
 from prefkit.store.manifest import content_hash
@@ -48,8 +51,12 @@ class Built:
     drawn: int = 0
     labelled: int = 0
     compared: int = 0
+    own_samples: int = 0
+    """Drawn from the reference of the check."""
+    logps: int = 0
+    """Completions scored under it."""
     spent: Amount = field(default_factory=Amount)
-    """What the judges of this build were billed."""
+    """What the judges and endpoints of this build were billed."""
 
 
 @dataclass
@@ -62,6 +69,7 @@ class LocalMaker:
     progress: Progress
     retry: Collection[str]
     budget: Budget
+    batches: Path
     drawn: int = 0
     labelled: int = 0
     compared: int = 0
@@ -75,12 +83,14 @@ class LocalMaker:
         config = self.recipe.recipe.sample[block.number]
         config = config.model_copy(update={"policy": placed_policy(config.policy, self.recipe.folder)})
         policy = placed_policy(self.recipe.recipe.policy, self.recipe.folder)
-        sampler = open_sampler(config, policy, self.cache)
-        if sampler.policy_id != block.policy_id:
-            raise DamageError(f"the weights of {block.policy_id} changed while the build was starting: run it again")
         requests = missing.select("prompt_id", "sample_index", "completion_id", "attempt")
         requests = requests.with_columns(messages=tasks["messages"].gather(missing["prompt"]))
-        draw(self.facts, sampler, block, requests, self.progress)
+        # Closed before the next block or scorer opens its own: a GPU may hold only one of them.
+        with closing(open_sampler(config, policy, self.cache, self.budget)) as sampler:
+            if sampler.policy_id != block.policy_id:
+                changed = f"the weights of {block.policy_id} changed while the build was starting"
+                raise DamageError(f"{changed}: run it again")
+            draw(self.facts, sampler, block, requests, self.progress)
         self.drawn += missing.height
         return missing
 
@@ -93,7 +103,8 @@ class LocalMaker:
         if missing.is_empty():
             return missing
         config = self.recipe.recipe.score[self.recipe.labellers.index(labeller)]
-        scorer = open_scorer(config, self.recipe.folder, labeller.scorer_id, self.budget, self.cache)
+        folder = self.recipe.folder
+        scorer = open_scorer(config, folder, labeller.scorer_id, self.budget, self.cache, self.batches)
         requests = with_texts(missing, labeller, tasks, candidates)
         label(self.facts, scorer, labeller, requests, self.progress)
         self.labelled += missing.height
@@ -105,7 +116,7 @@ class LocalMaker:
         self.progress.stage("compare", keys.height, missing.height)
         if missing.is_empty():
             return missing
-        comparer = open_comparer(judge.config, self.recipe.folder, judge.scorer_id, self.budget)
+        comparer = open_comparer(judge.config, self.recipe.folder, judge.scorer_id, self.budget, self.batches)
         requests = missing.with_columns(tasks.select("messages", *judge.config.reads)[missing["prompt"]])
         compare(self.facts, comparer, judge, requests, self.progress)
         self.compared += missing.height
@@ -127,22 +138,55 @@ def build(
     """
     with workspace.building(recipe.name):
         target = resolved(recipe, folder, workspace.policy_cache)
-        imports = _imports(target, workspace.facts)
+        imports = fed_imports(target, workspace.facts)
         newest = workspace.versions.newest(recipe.name)
         if newest and not retry and _is_current(newest, target, imports, workspace.facts.heads()):
             return Built(newest, new=False)
         budget = Budget(recipe.budget.usd, recipe.budget.tokens) if recipe.budget else Budget()
-        for config in recipe.score:
-            if isinstance(config, JudgeScorer):
-                transport_of(config, budget)  # a missing key or price is told before anything is sampled
-        _record_configs(target, workspace.facts, workspace.policy_cache)
-        maker = LocalMaker(target, workspace.facts, workspace.policy_cache, progress or Silent(), retry, budget)
-        stages = Stages(target, workspace.facts, imports, _pins(workspace.facts.heads()), maker, parents=tuple(parents))
-        version = _published(stages, stages.run(), workspace, newest)
-        return Built(version, version != newest, maker.drawn, maker.labelled, maker.compared, budget.spent)
+        batches = workspace.batches(recipe.name)
+        require_means(recipe, budget, batches)
+        record_configs(target, workspace.facts, workspace.policy_cache)
+        told = progress or Silent()
+        maker = LocalMaker(target, workspace.facts, workspace.policy_cache, told, retry, budget, batches)
+        reference = None
+        if target.yardstick:
+            reference = LocalReference(target.yardstick, workspace.facts, workspace.policy_cache, told, retry)
+        stages, rows = _passed(maker, reference, imports, parents)
+        version = _published(stages, rows, workspace, newest)
+        own, logps = (reference.drawn, reference.scored) if reference else (0, 0)
+        made = (maker.drawn, maker.labelled, maker.compared, own, logps)
+        return Built(version, version != newest, *made, budget.spent)
 
 
-def _imports(target: Resolved, facts: FactStore) -> tuple[Import, ...]:
+def _passed(
+    maker: LocalMaker, reference: LocalReference | None, imports: Sequence[Import], parents: Sequence[str]
+) -> tuple[Stages, dict[str, pl.DataFrame]]:
+    """All stages, run, with the rows by split.
+
+    A check pins the completions anew when it has drawn its reference's own samples. What somebody else stored in
+    between could change the stages before it, so these are then run again; nothing is computed twice.
+    """
+    while True:
+        pins = _pins(maker.facts.heads())
+        stages = Stages(maker.recipe, maker.facts, imports, pins, maker, parents=tuple(parents), reference=reference)
+        rows = stages.run()
+        if not stages.overtaken:
+            return stages, rows
+
+
+def require_means(recipe: Recipe, budget: Budget, batches: Path) -> None:
+    """Raises what is missing to pay judges and endpoints, a key or a price, before anything is sampled."""
+    for config in recipe.score:
+        if isinstance(config, JudgeScorer):
+            transport_of(config, budget, batches)
+    for block in recipe.sample:
+        policy = block.policy or recipe.policy
+        if isinstance(block, EndpointSampler) and policy:
+            budget.require_price(block.price, f"policy {policy.model!r}")
+
+
+def fed_imports(target: Resolved, facts: FactStore) -> tuple[Import, ...]:
+    """What feeds the recipe's source; a file of prompts, or a dataset of the Hub, is imported where it is new."""
     prompts = target.recipe.prompts
     if not prompts.imported:
         mapping = {str(ours): theirs for ours, theirs in prompts.map.items()}
@@ -175,9 +219,13 @@ def _published(stages: Stages, rows: dict[str, pl.DataFrame], workspace: Workspa
     return workspace.versions.publish(version, draft, content, stages.pins, provenance_of(stages, newest))
 
 
-def _record_configs(target: Resolved, facts: FactStore, cache: Path) -> None:
+def record_configs(target: Resolved, facts: FactStore, cache: Path) -> None:
     """Notes what the config ids in the fact tables stand for, so that a row's story can be told without the recipe."""
     rows: list[tuple[str, int | None, str, Json]] = []
+    if yardstick := target.yardstick:
+        sampler = yardstick.sampler
+        rows.append(("sampler", sampler.sampler_id, sampler.backend, sampler.identity_values()))
+        rows.append(("policy", None, yardstick.model_id, sampler.model_dump(mode="json")["policy"]))
     for config, block in zip(target.recipe.sample, target.blocks, strict=True):
         policy = config.policy or target.recipe.policy
         rows.append(("sampler", block.sampler_id, config.backend, config.identity_values()))

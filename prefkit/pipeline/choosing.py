@@ -13,7 +13,6 @@ from prefkit.pipeline.prompts import KEPT
 from prefkit.pipeline.recipe import Recipe
 from prefkit.pipeline.rows import TEST, TRAIN, pair_rows, split_of, subset_rows, with_preferences
 from prefkit.records import COMPLETIONS
-from prefkit.selection.config import PairBase
 from prefkit.selection.outcomes import RowOutcome, Selection
 from prefkit.selection.strategies import select
 from prefkit.store.facts import FactStore
@@ -40,9 +39,20 @@ class Choosing:
     dropped: Dropped
 
     def splits(self, labelled: Labelled, tasks: pl.DataFrame) -> dict[str, pl.DataFrame]:
-        """The rows of the version by split."""
-        selection = self._select(labelled, tasks)
-        return self._split(self._rows(selection, labelled, tasks), tasks)
+        """The rows of the version by split, without a check."""
+        return self.split(self.rows(labelled, tasks), tasks)
+
+    def rows(self, labelled: Labelled, tasks: pl.DataFrame) -> pl.DataFrame:
+        """The rows that were selected and passed hygiene."""
+        return self._rows(self._select(labelled, tasks), labelled, tasks)
+
+    def split(self, rows: pl.DataFrame, tasks: pl.DataFrame) -> dict[str, pl.DataFrame]:
+        """The rows by split."""
+        splits = tasks.select("prompt_id", split_of(tasks, self.recipe.split))
+        rows = rows.join(splits, on="prompt_id", how="left", maintain_order="left")
+        self.ledger.add("version", "row", self.ledger.accounts[-1].kept, rows["split"], [TRAIN, TEST])
+        parts = {name: rows.filter(pl.col("split") == name).drop("split") for name in (TRAIN, TEST)}
+        return {name: part for name, part in parts.items() if name == TRAIN or part.height}
 
     def _select(self, labelled: Labelled, tasks: pl.DataFrame) -> Selection:
         """What the strategy selects, by number."""
@@ -98,16 +108,8 @@ class Choosing:
         self.dropped.add("pair hygiene", rows.filter(pl.col("outcome") != KEPT).with_columns(id="pair_id"))
         return rows.filter(pl.col("outcome") == KEPT).drop("outcome")
 
-    def _split(self, rows: pl.DataFrame, tasks: pl.DataFrame) -> dict[str, pl.DataFrame]:
-        """The rows by split."""
-        splits = tasks.select("prompt_id", split_of(tasks, self.recipe.split))
-        rows = rows.join(splits, on="prompt_id", how="left", maintain_order="left")
-        self.ledger.add("version", "row", self.ledger.accounts[-1].kept, rows["split"], [TRAIN, TEST])
-        parts = {name: rows.filter(pl.col("split") == name).drop("split") for name in (TRAIN, TEST)}
-        return {name: part for name, part in parts.items() if name == TRAIN or part.height}
-
     def _row_unit(self) -> str:
-        return "candidate pair" if isinstance(self.recipe.select, PairBase) else "completion"
+        return "candidate pair" if self.recipe.kind == "pairs" else "completion"
 
     def _named_rows(self, rows: pl.DataFrame, candidates: pl.DataFrame, tasks: pl.DataFrame) -> pl.DataFrame:
         ids = candidates["completion_id"]

@@ -1,7 +1,8 @@
 """The compare stage: which comparisons of pairwise judges the recipe needs, which are facts, and how the rest is made.
 
 A comparison is keyed by (completion a, completion b, judge, aspect, order shown, repeat, input id) with a the smaller
-id. There are few of them beside model calls, so known ones are found by their ids.
+id. There are few of them beside model calls, so known ones are found by their ids. A judge with a baseline is asked for
+some of the pairs, and the comparisons mean the same: going on to all pairs asks for the others.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,11 +13,14 @@ from typing import cast
 import polars as pl
 import pyarrow as pa
 
+from prefkit.errors import NotFoundError, suggestion
 from prefkit.pipeline.answers import answer_columns, next_attempt, store_answers
+from prefkit.pipeline.completions import IMPORTED
+from prefkit.pipeline.imported import places_of
 from prefkit.pipeline.labels import input_ids
 from prefkit.pipeline.progress import Progress
 from prefkit.pipeline.ratings import RATED
-from prefkit.records import COMPARISONS
+from prefkit.records import COMPARISONS, IMPORTED_POLICY
 from prefkit.row_keys import comparison_ids
 from prefkit.scoring.config import PairwiseJudgeScorer
 from prefkit.scoring.judge.bias import PairOutcome, consistency, length_bias, pair_labels, position_bias
@@ -35,6 +39,49 @@ class Judge:
 
     config: PairwiseJudgeScorer
     scorer_id: int
+
+
+def baseline_of(
+    config: PairwiseJudgeScorer, imported: pl.DataFrame, cleaned: pl.DataFrame, candidates: pl.DataFrame
+) -> pl.Series | None:
+    """Per candidate, whether it has the text of a completion of the judge's baseline; None without a baseline.
+
+    `imported` and `cleaned` as `imported_completions` and `completions.cleaned` give them. Exact duplicates were
+    dropped: the copy that was kept stands for the baseline, whoever wrote it. Raises NotFoundError for a model of which
+    there are no imported completions.
+    """
+    match config.against:
+        case None:
+            return None
+        case int(block):
+            own = cleaned.filter(pl.col("block") == block)
+        case str(model):
+            own = imported.filter(pl.col("outcome") == IMPORTED, pl.col("policy_id") == f"{IMPORTED_POLICY}{model}")
+            if own.is_empty():
+                raise NotFoundError(_no_baseline(config, imported))
+    places = places_of(cleaned, candidates).join(own, on="completion_id", how="semi")
+    return candidates["candidate"].is_in(places["candidate"].implode()).alias("is_baseline")
+
+
+def _no_baseline(config: PairwiseJudgeScorer, imported: pl.DataFrame) -> str:
+    policies = imported.filter(pl.col("outcome") == IMPORTED)["policy_id"].unique()
+    known = suggestion(str(config.against), policies.str.strip_prefix(IMPORTED_POLICY).to_list())
+    return (
+        f"judge {config.model!r} compares against the imported model {config.against!r}, expected one with completions "
+        f"in this build, got none: correct `against`{known}"
+    )
+
+
+def pair_count(prompts: pl.Series, baseline: pl.Series | None) -> int:
+    """How many pairs the completions of these prompts make: all, or those of a baseline completion and another one.
+
+    `baseline` says of each completion whether it is the baseline's.
+    """
+    total, own = pl.col("total").cast(pl.Int64), pl.col("own").cast(pl.Int64)
+    sizes = pl.DataFrame({"prompt": prompts, "own": False if baseline is None else baseline})
+    groups = sizes.group_by("prompt").agg(pl.len().alias("total"), pl.col("own").sum())
+    pairs = total * (total - 1) // 2 if baseline is None else own * (total - own)
+    return int(groups.select(pairs.sum()).item())
 
 
 def candidate_pairs(candidates: pl.DataFrame) -> pl.DataFrame:
@@ -56,9 +103,16 @@ def candidate_pairs(candidates: pl.DataFrame) -> pl.DataFrame:
     return pairs.select("prompt", "first", "second", turned.alias("turned"), *columns).sort("first", "second")
 
 
-def planned_comparisons(pairs: pl.DataFrame, tasks: pl.DataFrame, judge: Judge) -> pl.DataFrame:
-    """The keys of a judge with their `id`: every pair in the orders, aspects and repeats it asks for."""
+def planned_comparisons(
+    pairs: pl.DataFrame, tasks: pl.DataFrame, judge: Judge, baseline: pl.Series | None
+) -> pl.DataFrame:
+    """The keys of a judge with their `id`: its pairs in the orders, aspects and repeats it asks for.
+
+    Its pairs are all, or those of which one candidate is the baseline's; see `baseline_of`.
+    """
     config = judge.config
+    if baseline is not None:
+        pairs = pairs.filter(baseline.gather(pairs["first"]) != baseline.gather(pairs["second"]))
     keys = pairs.with_columns(
         input_ids(tasks, config.reads).gather(pairs["prompt"]).alias("input_id"),
         scorer_id=pl.lit(judge.scorer_id, pl.Int64),
@@ -146,7 +200,12 @@ def judge_report(judge: Judge, keys: pl.DataFrame) -> JudgeReport:
     return {
         "judge": judge.config.model,
         "revision": judge.config.revision,
-        "measures": {
-            name: cast("Measure", measure(rows).drop("judge").row(0, named=True)) for name, measure in measures.items()
-        },
+        "measures": {name: _measured(measure(rows)) for name, measure in measures.items()},
     }
+
+
+def _measured(found: pl.DataFrame) -> Measure:
+    """The one row of a measure; there is none where nothing was compared."""
+    if found.is_empty():
+        return {"value": None, "low": None, "high": None, "pairs": 0}
+    return cast("Measure", found.drop("judge").row(0, named=True))

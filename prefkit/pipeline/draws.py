@@ -16,8 +16,10 @@ from prefkit.errors import LedgerError
 from prefkit.identity import id_words
 from prefkit.pipeline.aligned import aligned, patched
 from prefkit.pipeline.progress import Progress
+from prefkit.pipeline.prompt_shares import in_share
 from prefkit.records import COMPLETIONS
 from prefkit.row_keys import completion_ids, name_words
+from prefkit.sampling.config import WHOLE, PromptShare
 from prefkit.sampling.protocol import Sample, SampleFailure, Sampler, SampleRequest
 from prefkit.store.facts import FactStore, settled
 from prefkit.store.id_index import IdIndex
@@ -36,6 +38,10 @@ class Block:
     policy_version: int
     sampler_id: int
     n: int
+    first: int = 0
+    """The first sample index: a stream that comes to a prompt again draws further samples of it."""
+    prompt_share: PromptShare = WHOLE
+    """The prompts it draws for."""
 
     @property
     def where(self) -> Mapping[str, str | int]:
@@ -44,10 +50,11 @@ class Block:
 
 
 def planned_draws(prompts: pl.DataFrame, block: Block) -> pl.DataFrame:
-    """The keys of a block: `prompt`, `prompt_id`, `block`, `sample_index`; `n` rows a prompt, in order."""
-    indexes = pl.DataFrame({"sample_index": np.arange(block.n, dtype=np.int32)})
+    """The keys of a block: `prompt`, `prompt_id`, `block`, `sample_index`; `n` rows a prompt of its share, in order."""
+    indexes = pl.DataFrame({"sample_index": np.arange(block.first, block.first + block.n, dtype=np.int32)})
     return (
         prompts.select("prompt", "prompt_id")
+        .filter(in_share(prompts["prompt_id"], block.prompt_share))
         .join(indexes, how="cross")
         .with_columns(block=pl.lit(block.number, pl.UInt16))
     )
@@ -71,8 +78,9 @@ def known_draws(
     parts: list[pl.DataFrame] = []
     for batch in facts.batches(COMPLETIONS, names, block.where, at):
         rows = pl.DataFrame(batch).with_columns(prompt=pl.Series(index.places(id_words(batch["prompt_id"]))))
-        asked = rows.filter(pl.col("prompt") >= 0, pl.col("sample_index") < block.n)
-        parts.append(asked.select(*_found(columns), place=pl.col("prompt") * block.n + pl.col("sample_index")))
+        index_in_block = pl.col("sample_index") - block.first
+        asked = rows.filter(pl.col("prompt") >= 0, index_in_block >= 0, index_in_block < block.n)
+        parts.append(asked.select(*_found(columns), place=pl.col("prompt") * block.n + index_in_block))
     known, crowded = aligned(pl.concat(parts, rechunk=True), plan.height)
     undrawn = known["completion_id"].is_null().arg_true()
     missing = plan[undrawn]

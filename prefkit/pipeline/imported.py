@@ -13,6 +13,7 @@ import polars as pl
 from prefkit.errors import DamageError
 from prefkit.hygiene.outcomes import HygieneOutcome
 from prefkit.pipeline.completions import IMPORTED
+from prefkit.pipeline.prompt_shares import in_share
 from prefkit.pipeline.recipe import CompletionsConfig
 from prefkit.records import COMPLETIONS, IMPORTED_POLICY
 from prefkit.store.facts import FactStore, settled
@@ -21,6 +22,8 @@ OTHER_MODEL = "other_model"
 """The recipe leaves its model out."""
 OTHER_PROMPT = "other_prompt"
 """Its prompt is not in the build."""
+OTHER_SHARE = "other_share"
+"""The recipe asks for imported completions of other prompts."""
 _TEXT = pl.col("completion").list.eval(pl.element().struct.field("content")).list.join("\n\n").alias("text")
 """All turns of a completion: imported ones may have several."""
 _COLUMNS = ("id", "batch_id", "transient", "attempt", "prompt_id", "policy_id", "completion", "finish_reason")
@@ -40,15 +43,16 @@ def imported_completions(
             f"{len(ids) - found.height} of {len(ids)} imported completions are not in the fact tables: import them anew"
         )
     policies = found["policy_id"].unique().to_list()
-    outcome = (
-        pl.when(~pl.col("policy_id").is_in(asked_policies(policies, config))).then(pl.lit(OTHER_MODEL))
-        .when(pl.col("prompt").is_null()).then(pl.lit(OTHER_PROMPT))
-        .otherwise(pl.lit(IMPORTED))
-    )  # fmt: skip
     rows = found.select(
         "prompt_id", "policy_id", "transient", "attempt", "superseded", "finish_reason", _TEXT, completion_id="id"
     )
     rows = rows.join(tasks.select("prompt", "prompt_id"), on="prompt_id", how="left").sort("prompt", "completion_id")
+    outcome = (
+        pl.when(~pl.col("policy_id").is_in(asked_policies(policies, config))).then(pl.lit(OTHER_MODEL))
+        .when(pl.col("prompt").is_null()).then(pl.lit(OTHER_PROMPT))
+        .when(~in_share(rows["prompt_id"], config.prompt_share)).then(pl.lit(OTHER_SHARE))
+        .otherwise(pl.lit(IMPORTED))
+    )  # fmt: skip
     return rows.with_columns(
         outcome=outcome,
         block=pl.lit(block, pl.UInt16),
@@ -76,8 +80,12 @@ def rated_candidates(held: pl.DataFrame, cleaned: pl.DataFrame, candidates: pl.D
     named = held.select("completion_id", "prompt_id", "policy_id")
     if held.is_empty():
         return named.with_columns(candidate=pl.lit(None, pl.UInt32))
+    return named.join(places_of(cleaned, candidates), on="completion_id", how="left")
+
+
+def places_of(cleaned: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame:
+    """`completion_id` and the `candidate` with its text: itself or, of an exact duplicate, the copy that was kept."""
     own = candidates.select("completion_id", "candidate")
     repeated = cleaned.filter(pl.col("outcome") == HygieneOutcome.DUPLICATE).select("prompt", "text", "completion_id")
     kept = candidates.select("prompt", "text", "candidate").join(repeated, on=["prompt", "text"], how="inner")
-    places = pl.concat([own, kept.select("completion_id", "candidate")])
-    return named.join(places, on="completion_id", how="left")
+    return pl.concat([own, kept.select("completion_id", "candidate")])

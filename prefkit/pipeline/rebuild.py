@@ -4,16 +4,17 @@ No model, scorer, recipe file or prompt file is needed: the recipe, the identiti
 of the fact tables all stand in the manifest.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-from prefkit.pipeline.draws import Block
 from prefkit.pipeline.imports import imports_by_id
 from prefkit.pipeline.labels import Labeller
 from prefkit.pipeline.publish import write_files
 from prefkit.pipeline.recipe import Recipe
-from prefkit.pipeline.resolve import Resolved
+from prefkit.pipeline.resolve import Resolved, block_of, placed_reference, yardstick_of
 from prefkit.pipeline.stages import Stages
+from prefkit.pipeline.yardstick import Yardstick
 from prefkit.store.files import remove_tree
 from prefkit.store.versions import Version
 from prefkit.store.workspace import Workspace
@@ -29,7 +30,8 @@ def rebuild(version: Version, workspace: Workspace) -> list[str]:
         finally:
             remove_tree(draft)
     differing = [name for name in entries | version.files if entries.get(name) != version.files.get(name)]
-    return differing + (["ledger"] if stages.ledger.to_json() != version.content["ledger"] else [])
+    said = {"ledger": stages.ledger.to_json(), "shift": stages.shift}
+    return differing + [name for name, value in said.items() if value != version.content[name]]
 
 
 def reading_stages(version: Version, workspace: Workspace) -> Stages:
@@ -45,7 +47,7 @@ def recorded(version: Version) -> Resolved:
     recipe = Recipe.model_validate(version.provenance["recipe"])
     policies = [str(block["policy_id"]) for block in cast("list[dict[str, str]]", content["sample"])]
     blocks = tuple(
-        Block(number, policy_id, 0, sampler_id, config.n)
+        replace(block_of(number, config, policy_id), sampler_id=sampler_id)
         for number, (config, policy_id, sampler_id) in enumerate(
             zip(recipe.sample, policies, ids["samplers"], strict=True)
         )
@@ -54,4 +56,15 @@ def recorded(version: Version) -> Resolved:
         Labeller(scorer_id, config.aspects, config.repeats, tuple(sorted(config.reads)))
         for config, scorer_id in zip(recipe.score, ids["scorers"], strict=True)
     )
-    return Resolved(recipe, Path(version.provenance["folder"]), str(content["source"]), blocks, labellers)
+    folder = Path(version.provenance["folder"])
+    return Resolved(recipe, folder, str(content["source"]), blocks, labellers, recorded_yardstick(version))
+
+
+def recorded_yardstick(version: Version) -> Yardstick | None:
+    """The check of a version from its manifest alone, where its recipe has one."""
+    recipe = Recipe.model_validate(version.provenance["recipe"])
+    if recipe.check is None:
+        return None
+    content = cast("dict[str, str]", version.content["recipe"]["check"])
+    reference = placed_reference(recipe.check, recipe, Path(version.provenance["folder"]))
+    return yardstick_of(recipe.check, recipe, reference, content["model_id"])

@@ -4,24 +4,27 @@ Every block is validated whole before anything runs, also blocks of stages that 
 recipe decides the content of a version is worked out in `resolve.py`.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
 from prefkit.config import Config
 from prefkit.hygiene.config import HygieneConfig
-from prefkit.sampling.config import PolicyConfig, SampleConfig
+from prefkit.sampling.config import WHOLE, PolicyConfig, PromptShare, SampleConfig
 from prefkit.scoring.config import PairwiseJudgeScorer, ScoreConfig
 from prefkit.selection.config import (
     AggregateConfig,
     GradedComparisons,
     MeanAggregate,
+    PairBase,
     SelectConfig,
     VetoAggregate,
     WeightsAggregate,
 )
 from prefkit.sources.hub import hub_name
 
+POLICY = "policy"
+"""As a reference: the recipe's own policy."""
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
@@ -56,19 +59,54 @@ class CompletionsConfig(Config):
     """Only of these models; `*` stands for any characters."""
     exclude: tuple[str, ...] = ()
     """Not of these models."""
+    prompt_share: PromptShare = WHOLE
+    """Only of this share of the prompts, as in a `sample` block."""
+
+
+Kind: TypeAlias = Literal["pairs", "subset"]
+"""Whether a row of a version is a pair or a single completion."""
+Side: TypeAlias = Literal["chosen", "rejected", "completion"]
 
 
 class CheckConfig(Config):
-    """The gate on distribution shift against a reference model."""
+    """Shift: do the rows fit the model they will train? The last stage of a build, with a gate.
+
+    The yardstick is what the reference itself writes on the same prompts. Rows of which the trainer's longest length
+    leaves no token of a completion are dropped (`no_tokens_left`): nothing can be learnt from them.
+    """
 
     reference: str
-    """`policy`, a folder or a Hub id."""
+    """`policy` (the recipe's), a folder or a Hub id."""
+    revision: str | None = None
+    """A Hub revision of the reference; that of `policy` is given there."""
     max_off_support: float | None = Field(default=None, ge=0, le=1)
-    """Largest share of rows outside the reference's own range."""
+    """Largest share of a side's rows outside the reference's own 99 % range."""
     max_nll_gap: float | None = Field(default=None, ge=0)
-    """Largest gap of the negative log-likelihood per token to the reference's own samples, in nats."""
+    """Largest negative log-likelihood per token of a side above the reference's own samples, in nats."""
+    drop: tuple[Side, ...] = ()
+    """Drop rows of which this side is off-support (`chosen_off_support`, ...); the gate is about the rows kept."""
     store_ref_logps: bool = False
-    """Put the reference's log-probs into the version."""
+    """Put the reference's log-probs into the version: `ref_chosen_logps`, `ref_rejected_logps` or `ref_logps`."""
+    samples: int = Field(default=4, ge=1)
+    """The reference's own completions per prompt of the version."""
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    """Longest of them; by default as in the first `sample` block, or 512."""
+    max_length: int = Field(default=1024, ge=1)
+    """Prompt and completion as the trainer will cut them, in tokens."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Another seed gives other samples, which are never those of a `sample` block."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Number format of the reference's weights."""
+    backend: Literal["transformers", "vllm"] = "transformers"
+    """What runs the reference, in this process."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` or `cuda:N`; with vLLM only `auto`."""
+
+    @model_validator(mode="after")
+    def _policy_has_its_own_revision(self) -> "CheckConfig":
+        if self.reference == POLICY and self.revision is not None:
+            raise ValueError("revision stands beside `reference: policy`, expected it in `policy.revision`: move it")
+        return self
 
 
 class SplitConfig(Config):
@@ -95,13 +133,20 @@ class TrainConfig(Config):
     method: str
     """`dpo`, `grpo`, `ppo`, ..."""
     sync_period: float | None = Field(default=None, gt=0)
-    """Optimizer steps between synchronisations of the sampling policy: 1 is online, `.inf` never, null a version."""
+    """Optimizer steps between syncs of the policy that samples with the one that learns: 1 is online, a larger number
+    semi-online, `.inf` never syncs, null trains on a version."""
     reference: Literal["fixed", "behavior", "reset"] = "fixed"
     """Which reference model the loss uses."""
     reference_reset_period: int | None = Field(default=None, ge=1)
     """Optimizer steps between resets of the reference to the policy."""
     max_staleness: int | None = Field(default=None, ge=0)
-    """Rows sampled more optimizer steps ago than this are dropped."""
+    """Rows sampled more optimizer steps ago than this are dropped; by default those sampled before the last sync."""
+    prompts: int = Field(default=64, ge=1)
+    """Prompts that are sampled and labelled together."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Another seed takes prompts, or the rows of a version, in another order."""
+    peft: dict[str, bool | int | float | str | list[str] | None] | None = None
+    """Train an adapter: arguments of PEFT's LoraConfig, under its names."""
     args: dict[str, bool | int | float | str | list[str] | list[float] | None] = Field(default_factory=dict)
     """Arguments of the trainer, under TRL's names."""
 
@@ -145,6 +190,11 @@ class Recipe(Config):
         return self.completions or (None if self.sample else CompletionsConfig())
 
     @property
+    def kind(self) -> Kind:
+        """What a row of its versions is."""
+        return "pairs" if isinstance(self.select, PairBase) else "subset"
+
+    @property
     def compares(self) -> bool:
         """Whether pairs are those that were compared, not made from scores."""
         return isinstance(self.select, GradedComparisons)
@@ -177,6 +227,23 @@ class Recipe(Config):
                 f"score has a pairwise judge and select.kind is {self.select.kind!r}, expected 'comparisons': "
                 "change one of them"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_fits(self) -> "Recipe":
+        if self.check is None:
+            return self
+        if self.check.reference == POLICY and self.policy is None:
+            raise ValueError(
+                "check.reference is 'policy' and the recipe has none, expected `policy.model` at the top: set it, or "
+                "name a folder or Hub id (./policy is a folder)"
+            )
+        sides = ("chosen", "rejected") if self.kind == "pairs" else ("completion",)
+        for side in self.check.drop:
+            if side not in sides:
+                raise ValueError(
+                    f"check.drop names {side!r}, expected {' or '.join(sides)} with select.kind {self.select.kind!r}"
+                )
         return self
 
     def _check_policies(self) -> None:

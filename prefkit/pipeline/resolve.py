@@ -4,19 +4,24 @@ Two recipes with the same resolved content make the same version of the same fac
 not in it; the recipe as it was written is kept beside the version, outside its hash.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
-from prefkit.errors import NotBuiltError, RecipeError
+from prefkit.errors import RecipeError
 from prefkit.identity import Json, content_id
 from prefkit.pipeline.comparing import Judge
 from prefkit.pipeline.draws import Block
 from prefkit.pipeline.labels import Labeller
-from prefkit.pipeline.recipe import Recipe
+from prefkit.pipeline.prompt_shares import overlap
+from prefkit.pipeline.recipe import POLICY, CheckConfig, Recipe
+from prefkit.pipeline.yardstick import MAX_NEW_TOKENS, Yardstick
 from prefkit.sampling.config import PolicyConfig, SampleConfig
 from prefkit.sampling.registry import resolve_policy_id
 from prefkit.scoring.config import ImportedScorer, PairwiseJudgeScorer
 from prefkit.scoring.registry import scorer_id
+from prefkit.shift.registry import Reference, reference_id
 from prefkit.sources.hub import hub_name
 
 
@@ -30,6 +35,8 @@ class Resolved:
     source: str
     blocks: tuple[Block, ...]
     labellers: tuple[Labeller, ...]
+    yardstick: Yardstick | None
+    """Of the recipe's check, where it has one."""
 
     @property
     def made(self) -> tuple[Labeller, ...]:
@@ -55,14 +62,16 @@ class Resolved:
             "limit": self.recipe.prompts.limit,
             "completions": imported.model_dump(mode="json") if imported else None,
             "sample": [
-                config.identity_values() | {"n": config.n, "policy_id": block.policy_id}
+                config.identity_values()
+                | {"n": config.n, "policy_id": block.policy_id, "prompt_share": list(config.prompt_share)}
                 for config, block in zip(self.recipe.sample, self.blocks, strict=True)
             ],
             "score": [
-                config.identity_values() | {"scorer_id": x.scorer_id, "repeats": x.repeats, "aspects": list(x.aspects)}
+                config.identity_values() | config.asked | {"scorer_id": x.scorer_id, "aspects": list(x.aspects)}
                 for config, x in zip(self.recipe.score, self.labellers, strict=True)
             ],
             **{block: recipe[block] for block in ("aggregate", "select", "hygiene", "split")},
+            "check": self.yardstick.content() if self.yardstick else None,
         }
 
     @property
@@ -72,24 +81,65 @@ class Resolved:
 
 
 def resolved(recipe: Recipe, folder: Path, cache: Path | None = None) -> Resolved:
-    """The recipe with its policies and scorers identified; `cache` remembers digests of large files.
-
-    Raises NotBuiltError for a stage this release does not have, before anything runs.
-    """
-    _require_built_stages(recipe)
+    """The recipe with its policies and scorers identified; `cache` remembers digests of large files."""
     blocks = tuple(
-        Block(number, resolve_policy_id(*_placed(config, recipe.policy, folder), cache), 0, config.sampler_id, config.n)
+        block_of(number, config, resolve_policy_id(*_placed(config, recipe.policy, folder), cache))
         for number, config in enumerate(recipe.sample)
     )
-    if len({(b.policy_id, b.sampler_id) for b in blocks}) < len(blocks):
-        raise RecipeError(
-            "sample has two blocks that draw the same completions, expected different ones: "
-            "change the seed of one, or raise n"
-        )
+    _require_different_draws(blocks)
+    _require_baselines(recipe)
     labellers = tuple(
         Labeller(scorer_id(c, folder, cache), c.aspects, c.repeats, tuple(sorted(c.reads))) for c in recipe.score
     )
-    return Resolved(recipe, folder, source_name(recipe), blocks, labellers)
+    yardstick = resolved_check(recipe.check, recipe, folder, cache) if recipe.check else None
+    return Resolved(recipe, folder, source_name(recipe), blocks, labellers, yardstick)
+
+
+def block_of(number: int, config: SampleConfig, policy_id: str) -> Block:
+    """A `sample` block that draws from these weights."""
+    return Block(number, policy_id, 0, config.sampler_id, config.n, prompt_share=config.prompt_share)
+
+
+def resolved_check(config: CheckConfig, recipe: Recipe, folder: Path, cache: Path | None = None) -> Yardstick:
+    """The check of a version of the recipe with its reference identified. Raises SourceError for what is no model."""
+    reference = placed_reference(config, recipe, folder)
+    return yardstick_of(config, recipe, reference, reference_id(reference, cache))
+
+
+def yardstick_of(config: CheckConfig, recipe: Recipe, reference: Reference, model_id: str) -> Yardstick:
+    """The check by a reference whose id is known."""
+    longest = config.max_new_tokens or (recipe.sample[0].max_new_tokens if recipe.sample else MAX_NEW_TOKENS)
+    return Yardstick(config.model_copy(update={"max_new_tokens": longest}), reference, model_id)
+
+
+def placed_reference(config: CheckConfig, recipe: Recipe, folder: Path) -> Reference:
+    """Where the reference of a check lies and how it is run."""
+    named = recipe.policy if config.reference == POLICY else None
+    policy = placed_policy(named or PolicyConfig(model=config.reference, revision=config.revision), folder)
+    assert policy is not None
+    return Reference(
+        policy.model, policy.revision, config.dtype, config.device, policy.trust_remote_code, config.backend
+    )
+
+
+def _require_different_draws(blocks: Sequence[Block]) -> None:
+    for one, other in combinations(blocks, 2):
+        same = (one.policy_id, one.sampler_id) == (other.policy_id, other.sampler_id)
+        if same and overlap(one.prompt_share, other.prompt_share):
+            raise RecipeError(
+                "sample has two blocks that draw the same completions, expected different ones: "
+                "change the seed of one, or raise n"
+            )
+
+
+def _require_baselines(recipe: Recipe) -> None:
+    for number, config in enumerate(recipe.score):
+        against = config.against if isinstance(config, PairwiseJudgeScorer) else None
+        if isinstance(against, int) and against >= len(recipe.sample):
+            raise RecipeError(
+                f"score[{number}].against is {against} and the recipe has {len(recipe.sample)} `sample` blocks, "
+                "expected a lower number: correct it, or name an imported model"
+            )
 
 
 def source_name(recipe: Recipe) -> str:
@@ -120,14 +170,3 @@ def _placed(
     config: SampleConfig, policy: PolicyConfig | None, folder: Path
 ) -> tuple[SampleConfig, PolicyConfig | None]:
     return config.model_copy(update={"policy": placed_policy(config.policy, folder)}), placed_policy(policy, folder)
-
-
-def _require_built_stages(recipe: Recipe) -> None:
-    missing = {
-        "check": recipe.check,
-    }
-    for name, block in missing.items():
-        if block is not None:
-            raise NotBuiltError(
-                f"the recipe asks for `{name}`, which this release cannot run yet: take it out of {recipe.name}"
-            )

@@ -3,13 +3,15 @@
 Text is gathered here, once, for the selected rows only. Columns carry TRL's names where TRL has one.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from prefkit.errors import LedgerError
 from prefkit.identity import id_words, mix64, row_ids
-from prefkit.pipeline.recipe import SplitConfig
+from prefkit.pipeline.recipe import Kind, SplitConfig
 from prefkit.records import ID, MESSAGES
 from prefkit.selection.config import DECIMALS
 
@@ -49,6 +51,19 @@ def subset_schema(aspects: list[str]) -> pa.Schema:
             ("policy_id", pa.string()), ("policy_version", pa.int64()),
         ]
     )  # fmt: skip
+
+
+REF_LOGPS: Mapping[Kind, Mapping[str, str]] = {
+    "pairs": {"chosen": "ref_chosen_logps", "rejected": "ref_rejected_logps"},
+    "subset": {"completion": "ref_logps"},
+}
+"""By side, the column with the reference's log-probs: of versions that store them, after all others."""
+
+
+def with_ref_logps(rows: pl.DataFrame, sides: pl.DataFrame, kind: Kind) -> pl.DataFrame:
+    """The rows with the reference's log-probs; `sides` has `row` (the place), `side` and `logps`."""
+    found = [sides.filter(side=side).sort("row")["logps"].alias(name) for side, name in REF_LOGPS[kind].items()]
+    return rows.with_columns(found)
 
 
 def pair_rows(pairs: pl.DataFrame, tasks: pl.DataFrame, completions: pl.DataFrame) -> pl.DataFrame:

@@ -13,16 +13,28 @@ from typing import Protocol
 import polars as pl
 
 from prefkit.errors import DamageError, LedgerError, RecipeError
+from prefkit.identity import Json
 from prefkit.ledger import Ledger, StageAccount
 from prefkit.pipeline.aligned import patched
+from prefkit.pipeline.check_stage import CheckStage
 from prefkit.pipeline.choosing import Choosing, Labelled
-from prefkit.pipeline.comparing import Judge, candidate_pairs, judge_report, known_comparisons, planned_comparisons
+from prefkit.pipeline.comparing import (
+    Judge,
+    baseline_of,
+    candidate_pairs,
+    judge_report,
+    known_comparisons,
+    pair_count,
+    planned_comparisons,
+)
 from prefkit.pipeline.completions import DRAW_COLUMNS, IMPORTED, candidates_of, cleaned, usable, with_bodies
 from prefkit.pipeline.draws import SAMPLED, Block, drawn_now, known_draws, planned_draws
 from prefkit.pipeline.imported import imported_completions, rated_candidates
 from prefkit.pipeline.imports import Import, held, source_tasks
 from prefkit.pipeline.labels import SCORED, Labeller, known_labels, label_ids, labelled_now, planned_labels
+from prefkit.pipeline.measuring import ReferenceMaker
 from prefkit.pipeline.outcomes import Dropped, with_prompt_id
+from prefkit.pipeline.prompt_shares import in_share
 from prefkit.pipeline.prompts import KEPT, numbered, prompt_stage
 from prefkit.pipeline.rating_stage import RatingStage
 from prefkit.pipeline.ratings import RATED
@@ -92,12 +104,33 @@ class Stages:
     """What the pairwise judges prefer besides quality."""
     parents: tuple[str, ...] = ()
     """The versions that this one goes back to."""
+    reference: ReferenceMaker | None = None
+    """Computes what the check misses, where there is a maker."""
+    shift: dict[str, Json] | None = None
+    """What the check says."""
+    overtaken: bool = False
+    """Whether somebody else stored completions between the draws and the check: then the pass is to be made again."""
 
     def run(self) -> dict[str, pl.DataFrame]:
         """The rows of the version by split; `ledger`, `dropped` and `pins` are full afterwards."""
         tasks = self.prompts()
-        choosing = Choosing(self.recipe.recipe, self.facts, self.pins, self.ledger, self.dropped)
-        return choosing.splits(self.labelled(tasks), tasks)
+        return self._choosing().split(self.checked(self.chosen(tasks)), tasks)
+
+    def chosen(self, tasks: pl.DataFrame) -> pl.DataFrame:
+        """The rows that a check would see, of these prompts."""
+        return self._choosing().rows(self.labelled(tasks), tasks)
+
+    def checked(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """The rows that the recipe's check keeps: all of them without one."""
+        yardstick = self.recipe.yardstick
+        if yardstick is None or rows.is_empty():
+            return rows
+        stage = CheckStage(yardstick, self.facts, self.pins, self.ledger, self.dropped, self.reference)
+        rows, told, found = stage.checked(rows, self.recipe.recipe.kind)
+        self.shift = told.to_content() if told else None
+        self.overtaken = found.overtaken
+        self._settle(found.draws, "samples of the reference")
+        return rows
 
     def everything(self) -> pl.DataFrame:
         """Every completion that could have been selected, in the columns of a version of single completions."""
@@ -114,11 +147,13 @@ class Stages:
         imported = self.imported(tasks)
         completions = self.completions(drawn, imported)
         candidates = candidates_of(completions)
+        baselines = self.baselines(imported, completions, candidates)
         places = rated_candidates(imported, completions, candidates)
         recipe = self.recipe.recipe
         ratings = RatingStage(recipe, self.facts, self.imports, self.pins, self.ledger, self.dropped, places)
         scores = self.score(candidates, tasks, ratings)
-        preferences = ratings.preferences(self.compare(candidates, tasks)) if recipe.compares else None
+        judged = self.compare(candidates, tasks, baselines) if recipe.compares else []
+        preferences = ratings.preferences(judged) if recipe.compares else None
         score = pl.lit(None, pl.Float64) if recipe.compares else aggregated_score(scores, recipe.aggregate)
         candidates = candidates.with_columns(score.alias("score"), scores.to_struct("scores"))
         return Labelled(candidates, preferences)
@@ -179,7 +214,9 @@ class Stages:
             return EMPTY_DRAWS
         together = draws[0] if len(draws) == 1 else pl.concat(draws).sort("prompt", "block", "sample_index")
         self._settle(together, "draws")
-        planned = self.ledger.kept("prompt hygiene") * sum(b.n for b in blocks)
+        left_out = [int((~in_share(tasks["prompt_id"], b.prompt_share)).sum()) for b in blocks]
+        kept = self.ledger.kept("prompt hygiene")
+        planned = sum(b.n * (kept - out) for b, out in zip(blocks, left_out, strict=True))
         self.ledger.add("sample", "draw", planned, together["outcome"], [SAMPLED])
         self.dropped.add("sample", together.filter(pl.col("outcome") != SAMPLED).with_columns(id="completion_id"))
         return together
@@ -227,13 +264,21 @@ class Stages:
         self._settle(pl.concat([x.select("outcome", "transient", "superseded") for x in labels]), "labels")
         return labels
 
-    def compare(self, candidates: pl.DataFrame, tasks: pl.DataFrame) -> list[pl.DataFrame]:
+    def baselines(
+        self, imported: pl.DataFrame, completions: pl.DataFrame, candidates: pl.DataFrame
+    ) -> list[pl.Series | None]:
+        """Per pairwise judge which candidates are its baseline's; None where it compares all pairs."""
+        return [baseline_of(judge.config, imported, completions, candidates) for judge in self.recipe.judges]
+
+    def compare(
+        self, candidates: pl.DataFrame, tasks: pl.DataFrame, baselines: Sequence[pl.Series | None]
+    ) -> list[pl.DataFrame]:
         """Per pairwise judge every planned comparison with its outcome and, where there is one, its preference."""
         judges = self.recipe.judges
         if not judges:
             return []
         pairs = candidate_pairs(candidates)
-        plans = [planned_comparisons(pairs, tasks, judge) for judge in judges]
+        plans = [planned_comparisons(pairs, tasks, j, b) for j, b in zip(judges, baselines, strict=True)]
         if self.maker:
             at = self.pins[COMPARISONS.name]
             known = [known_comparisons(self.facts, p, j, at) for p, j in zip(plans, judges, strict=True)]
@@ -243,13 +288,18 @@ class Stages:
         known = [known_comparisons(self.facts, p, j, at) for p, j in zip(plans, judges, strict=True)]
         together = pl.concat([k.select("id", "prompt", "aspect", "outcome", "transient", "superseded") for k in known])
         self._settle(together, "comparisons")
-        sizes = candidates.group_by("prompt").len()["len"].cast(pl.Int64)
-        planned = int((sizes * (sizes - 1) // 2).sum()) * sum(judge.config.calls_per_pair for judge in judges)
+        planned = sum(
+            pair_count(candidates["prompt"], baseline) * judge.config.calls_per_pair
+            for judge, baseline in zip(judges, baselines, strict=True)
+        )
         self.ledger.add("compare", "comparison", planned, together["outcome"], [RATED])
         failed = together.filter(pl.col("outcome") != RATED)
         self.dropped.add("compare", with_prompt_id(failed.with_columns(detail="aspect"), tasks))
         self.judges = [judge_report(judge, keys) for judge, keys in zip(judges, known, strict=True)]
         return known
+
+    def _choosing(self) -> Choosing:
+        return Choosing(self.recipe.recipe, self.facts, self.pins, self.ledger, self.dropped)
 
     def _draws(self, plans: Sequence[pl.DataFrame]) -> list[pl.DataFrame]:
         at = self.pins[COMPLETIONS.name]

@@ -6,10 +6,25 @@ Together with the policy's id, the identity fields below are the key of a comple
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from prefkit.config import Config
 from prefkit.identity import config_id
+from prefkit.spending import Price
+
+WHOLE = (0.0, 1.0)
+"""All prompts."""
+
+
+def _ascending(share: tuple[float, float]) -> tuple[float, float]:
+    low, high = share
+    if not 0 <= low < high <= 1:
+        raise ValueError(f"got [{low:g}, {high:g}], expected two ascending numbers from 0 to 1, as in [0, 0.5]")
+    return share
+
+
+PromptShare = Annotated[tuple[float, float], AfterValidator(_ascending)]
+"""From where to where, upper end left out, on a scale from 0 to 1 on which every prompt has its place for good."""
 
 
 class PolicyConfig(Config):
@@ -48,6 +63,8 @@ class SamplerConfig(Config):
     """A system message put before every prompt."""
     stop: tuple[str, ...] = ()
     """Strings that end a completion; they are not part of it."""
+    prompt_share: PromptShare = WHOLE
+    """Draw only for this share of the prompts: `[0, 0.5]` is one half, `[0.5, 1]` the other. Always the same ones."""
     batch_size: int = Field(default=64, ge=1)
     """Draws per forward pass and per durable commit."""
 
@@ -86,6 +103,8 @@ class VllmSampler(SamplerConfig):
     """Share of the GPU's memory that vLLM takes."""
     gpus: int = Field(default=1, ge=1)
     """GPUs that the model is spread over."""
+    weights_folder: str | None = None
+    """Folder that vLLM sees too, through which the weights of a training travel; memory (`/dev/shm`) by default."""
 
 
 class VllmServerSampler(SamplerConfig):
@@ -100,6 +119,8 @@ class VllmServerSampler(SamplerConfig):
     """Name of the environment variable that holds the key. Never the key itself."""
     timeout_s: float = Field(default=600.0, gt=0.0)
     """Seconds that one draw may take."""
+    weights_folder: str | None = None
+    """Folder that vLLM sees too, through which the weights of a training travel; memory (`/dev/shm`) by default."""
 
 
 class EndpointSampler(SamplerConfig):
@@ -117,6 +138,8 @@ class EndpointSampler(SamplerConfig):
     """Name of the environment variable that holds the key. Never the key itself."""
     timeout_s: float = Field(default=300.0, gt=0.0)
     """Seconds that one attempt of a call may take."""
+    price: Price | None = None
+    """What tokens cost. The recipe's `budget` counts draws as well as judgments."""
 
 
 SampleConfig = Annotated[

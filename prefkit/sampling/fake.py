@@ -1,7 +1,8 @@
 """A sampler without a model: seeded answers to arithmetic questions, right about half of the time.
 
-Every draw is a function of its completion id and the seed, as with a real policy in float32. For tests the answers can
-be replaced and shares of the draws made to fail; which ones fail depends on their ids alone.
+Every draw is a function of its completion id, the seed and the weights it was last sent, as with a real policy in
+float32. For tests the answers can be replaced and shares of the draws made to fail; which ones fail depends on their
+ids alone.
 """
 
 import re
@@ -12,7 +13,9 @@ from random import Random
 from prefkit.sampling.config import FakeSampler as FakeSamplerConfig
 from prefkit.sampling.config import PolicyConfig, SampleConfig
 from prefkit.sampling.protocol import FinishReason, Message, Sample, SampleFailure, SampleFailureKind, SampleRequest
+from prefkit.sampling.weights import Weights
 
+POLICY_ID = "fake:arithmetic"
 EOS_ID = 1
 VOCABULARY = 32_000
 OPERATIONS: Mapping[str, Callable[[int, int], int]] = {
@@ -47,7 +50,7 @@ def _value(question: str, random: Random) -> int:
 class FakeSampler:
     """A sampler for tests and dry runs.
 
-    `name` stands for the weights: give another `respond` another name. `failures` maps a kind to the share of draws
+    `policy_id` stands for the weights: give another `respond` another one. `failures` maps a kind to the share of draws
     that fail with it; it is not part of the policy's id, since a failing server has the same weights.
     """
 
@@ -56,30 +59,41 @@ class FakeSampler:
         config: FakeSamplerConfig,
         respond: Respond = answer_arithmetic,
         failures: Mapping[SampleFailureKind, float] | None = None,
-        name: str = "arithmetic",
+        policy_id: str = POLICY_ID,
     ) -> None:
         self._config = config
         self._respond = respond
         self._failures = dict(failures or {})
-        self._name = name
+        self._policy_id = policy_id
+        self._version = 0
+        self._weights = b""
 
     @classmethod
     def open(cls, config: SampleConfig, policy: PolicyConfig | None, policy_id: str) -> "FakeSampler":
         """The backend `fake` of a recipe; it has no use for a policy."""
         assert isinstance(config, FakeSamplerConfig)
-        return cls(config)
+        return cls(config, policy_id=policy_id)
 
     @property
     def policy_id(self) -> str:
-        return f"fake:{self._name}"
+        return self._policy_id
 
     @property
     def policy_version(self) -> int:
-        return 0
+        return self._version
 
     @property
     def deterministic(self) -> bool:
         return True
+
+    def close(self) -> None:
+        """It holds nothing."""
+
+    def sync(self, weights: Weights, policy_version: int) -> float:
+        """From now on every draw is another one, that belongs to the digest of these weights."""
+        self._weights = weights.digest().encode()
+        self._version = policy_version
+        return 0.0
 
     def sample(self, requests: Sequence[SampleRequest]) -> Iterator[Sequence[Sample | SampleFailure]]:
         size = self._config.batch_size
@@ -92,7 +106,8 @@ class FakeSampler:
             if fate < share:
                 return SampleFailure(request.completion_id, kind, "injected")
             fate -= share
-        key = blake2b(request.completion_id, digest_size=8, salt=self._config.seed.to_bytes(8, "little")).digest()
+        salt = self._config.seed.to_bytes(8, "little")
+        key = blake2b(request.completion_id + self._weights, digest_size=8, salt=salt).digest()
         draw = int.from_bytes(key, "little")
         return self._finished(request.completion_id, self._respond(request.prompt, draw), draw)
 

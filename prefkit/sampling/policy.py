@@ -109,7 +109,7 @@ def _downloaded(model: str, revision: str | None, role: str) -> Path:
     except ImportError:
         raise MissingExtraError(
             f"{role} {model!r} is not a folder and looking it up on the Hub needs huggingface_hub: "
-            f"pip install 'prefkit[train]'"
+            f"pip install 'prefkit[transformers]'"
         ) from None
     patterns = [*CONFIGURATION, *TOKENIZER, *TEMPLATES, *WEIGHTS]
     try:

@@ -17,6 +17,12 @@ class Message(TypedDict):
     content: str
 
 
+def with_system(prompt: Sequence[Message], system: str | None) -> list[Message]:
+    """The prompt as the policy reads it: after the sampler's own system message, where it has one."""
+    own: list[Message] = [{"role": "system", "content": system}] if system is not None else []
+    return [*own, *prompt]
+
+
 class FinishReason(StrEnum):
     """Why a completion ended."""
 
@@ -35,6 +41,8 @@ class SampleFailureKind(StrEnum):
     """The chat template refuses the prompt. Final."""
     REFUSED = "refused"
     """The endpoint refuses this prompt. Final."""
+    OVER_BUDGET = "over_budget"
+    """The budget does not cover the draw, so it was not made. Transient: a build with a larger budget makes it."""
     TIMEOUT = "timeout"
     """No answer in time. Transient."""
     CONNECTION = "connection"
@@ -45,7 +53,7 @@ class SampleFailureKind(StrEnum):
     @property
     def transient(self) -> bool:
         """Whether the next build tries again."""
-        return self in (self.TIMEOUT, self.CONNECTION, self.ABORTED)
+        return self in (self.OVER_BUDGET, self.TIMEOUT, self.CONNECTION, self.ABORTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,4 +110,8 @@ class Sampler(Protocol):
 
     def sample(self, requests: Sequence[SampleRequest]) -> Iterator[Sequence[Sample | SampleFailure]]:
         """Yields finished draws in batches, in any order, each request exactly once."""
+        ...
+
+    def close(self) -> None:
+        """Frees what it holds: the memory of a model, connections. Nothing is sampled afterwards."""
         ...

@@ -5,8 +5,10 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from prefkit.config import Config
+from prefkit.identity import Json
 from prefkit.scoring.judge.rubric import is_file, shipped_rubric
 from prefkit.scoring.protocol import ScoreFailureKind
+from prefkit.spending import Price
 
 
 class ScorerConfig(Config):
@@ -21,6 +23,11 @@ class ScorerConfig(Config):
     def reads(self) -> frozenset[str]:
         """The task columns read besides prompt and completion."""
         return frozenset()
+
+    @property
+    def asked(self) -> dict[str, Json]:
+        """How many labels are asked for, besides the aspects: content of a version, but no identity of a label."""
+        return {"repeats": self.repeats}
 
 
 class VerifierConfig(ScorerConfig):
@@ -222,15 +229,6 @@ class VllmRewardModelScorer(RewardModelBase):
     """Share of the GPU's memory that vLLM takes."""
 
 
-class Price(Config):
-    """Money per million tokens, in US dollars."""
-
-    input: float = Field(ge=0)
-    """Per million input tokens."""
-    output: float = Field(ge=0)
-    """Per million output tokens."""
-
-
 class JudgeScorer(ScorerConfig):
     """A language model behind an OpenAI-compatible endpoint, judging by a rubric."""
 
@@ -263,6 +261,11 @@ class JudgeScorer(ScorerConfig):
     """Calls in flight at once."""
     timeout_s: float = Field(default=300.0, gt=0)
     """Seconds one attempt may take."""
+    transport: Literal["live", "batch"] = "live"
+    """How calls travel: each by itself, or through the provider's Batch API, which is cheaper and answers within a day.
+    A batch that was submitted is found again by the next build, should this one be stopped."""
+    poll_s: float = Field(default=60.0, gt=0)
+    """Seconds between two looks at a batch."""
 
     @property
     def reads(self) -> frozenset[str]:
@@ -303,6 +306,13 @@ class PairwiseJudgeScorer(JudgeScorer):
     """A shipped rubric (ultrafeedback, harmlessness, verbosity, overall) or the path of a `.yaml` file of yours."""
     orders: Literal["both", "ab"] = "both"
     """Each pair in both orders, or in one: the smaller id first, which is as good as chance since ids are hashes."""
+    against: Annotated[int, Field(strict=True, ge=0)] | str | None = None
+    """Only compare with these completions: those of a `sample` block, by its number from 0, or those of an imported
+    model, by its name. Each other completion of a prompt is compared with each of them, and null compares all pairs."""
+
+    @property
+    def asked(self) -> dict[str, Json]:
+        return super().asked | {"orders": self.orders, "against": self.against}
 
     @property
     def planned_orders(self) -> tuple[str, ...]:

@@ -18,9 +18,9 @@ from prefkit.scoring.config import (
     RewardModelBase,
     ScoreConfig,
 )
-from prefkit.scoring.judge.budget import Budget
 from prefkit.scoring.judge.identity import judge_identity
 from prefkit.scoring.protocol import Comparer, Scorer
+from prefkit.spending import Budget
 
 SCORERS = {
     "MathVerifier": "prefkit.scoring.math:MathScorer",
@@ -73,8 +73,10 @@ def open_scorer(
     planned: int | None = None,
     budget: Budget | None = None,
     cache: Path | None = None,
+    batches: Path | None = None,
 ) -> Scorer:
-    """The scorer of an entry. `planned` is the `scorer_id` its scores will be stored under; `budget` limits its calls.
+    """The scorer of an entry. `planned` is the `scorer_id` its scores will be stored under; `budget` limits its calls,
+    and a judge remembers the batches it submits in the folder `batches`, which `transport: batch` needs.
 
     Raises MissingExtraError, SourceError or RecipeError, each in one line; also when the code of a
     python scorer was edited since it was planned, or the weights of a reward model.
@@ -82,18 +84,18 @@ def open_scorer(
     if isinstance(config, AspectJudgeScorer):
         from prefkit.scoring.judge.opening import aspect_judge
 
-        return aspect_judge(config, folder, planned or scorer_id(config, folder), budget or Budget())
+        return aspect_judge(config, folder, planned or scorer_id(config, folder), budget or Budget(), batches)
     scorer = _implementation(config).open(config, folder)
     if planned is not None and scorer_id(config, folder, cache) != planned:
         raise RecipeError(f"score {config.aspects[0]!r} changed since this build was planned: run the build again")
     return scorer
 
 
-def open_comparer(config: PairwiseJudgeScorer, folder: Path, planned: int, budget: Budget) -> Comparer:
+def open_comparer(config: PairwiseJudgeScorer, folder: Path, planned: int, budget: Budget, batches: Path) -> Comparer:
     """The pairwise judge of an entry; parameters and errors as in `open_scorer`."""
     from prefkit.scoring.judge.opening import pairwise_judge
 
-    return pairwise_judge(config, folder, planned, budget)
+    return pairwise_judge(config, folder, planned, budget, batches)
 
 
 def _implementation(config: ScoreConfig) -> Implementation:

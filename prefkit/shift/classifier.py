@@ -4,6 +4,9 @@ A logistic regression learns to tell them apart on some prompts and is asked abo
 they are the same (Lopez-Paz and Oquab 2017, arXiv:1610.06545; AUC in place of accuracy, since the classes differ in
 size). Whether it is more is found by exchanging labels within each prompt and learning anew every time, so the test
 keeps its level whatever the embeddings are. It sees what a log-prob does not: subject, language, style.
+
+Embeddings say above all what a text is about, which the prompt decides and rows and samples share. So each is taken
+from the mean of its prompt, rows and samples together, which knows nothing of the labels.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +17,7 @@ import numpy as np
 
 from prefkit.shift.data import Booleans, Floats, Integers
 from prefkit.shift.distances import auc
+from prefkit.shift.per_prompt import counted
 
 Embedder: TypeAlias = Callable[[Sequence[str]], Floats]
 """Texts in, one vector each out, shape (texts, any number of dimensions)."""
@@ -70,7 +74,7 @@ def embeddings_told_apart(
     generator = np.random.default_rng(seed)
     is_row = np.arange(len(embeddings) + len(sample_embeddings)) < len(embeddings)
     known, codes = np.unique(np.concatenate([prompts, sample_prompts]), return_inverse=True)
-    inputs = _principal(np.concatenate([embeddings, sample_embeddings]), components)
+    inputs = _principal(_apart(np.concatenate([embeddings, sample_embeddings]), codes), components)
     fold = (generator.permutation(len(known)) % folds)[codes]
     value = _cross_fitted(inputs, is_row, fold)
     as_large = sum(
@@ -106,6 +110,13 @@ def _exchanged(is_row: Booleans, codes: Integers, generator: np.random.Generator
     labels = np.empty_like(is_row)
     labels[shuffled] = is_row[places]
     return labels
+
+
+def _apart(embeddings: Floats, codes: Integers) -> Floats:
+    """Each embedding less the mean of its prompt."""
+    sums = np.zeros((codes.max() + 1, embeddings.shape[1]))
+    np.add.at(sums, codes, embeddings)
+    return embeddings - (sums / counted(codes)[:, None])[codes]
 
 
 def _principal(embeddings: Floats, components: int) -> Floats:

@@ -5,14 +5,16 @@ A preference loss moves the probability of the completions in its pairs; what ha
 which share of the reference's own probability lies on responses that are, or resemble, a chosen or rejected one.
 
 Where the responses can be enumerated that share is a sum. On text it is estimated by the share of the reference's own
-samples that match a completion of the version: the same answer, or a near neighbour, as the caller decides. Few long
-texts ever match, and then the share says nothing about the version: see `text_coverage`.
+samples that match a completion of the version: by the same answer (`answer_coverage`), or a near neighbour, as the
+caller decides (`text_coverage`). Few long texts ever match, and then the share says nothing about the version.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 
+from prefkit.shift.answers import final_answers
 from prefkit.shift.bootstrap import Bootstrap, Column, Estimate, resampled_means
 from prefkit.shift.data import Booleans, Floats, Integers
 
@@ -69,3 +71,28 @@ def text_coverage(matched: Booleans, other_matched: Booleans, prompts: Integers,
     informative = difference.low > 0 or difference.high < 0
     share, other = means["this"].share(bootstrap.level), means["other"].share(bootstrap.level)
     return Coverage(share, other, difference, informative)
+
+
+def answer_coverage(rows: pl.DataFrame, samples: pl.DataFrame, bootstrap: Bootstrap) -> Coverage:
+    """Share of the reference's samples that answer as a completion of the same prompt does (`final_answers`).
+
+    Both frames have the columns `prompt` and `text`: all sides of all rows, and the reference's own samples, one at
+    least. None of the samples may be one of the rows, which would match itself. The other version is this one with the
+    completions of each prompt moved to another prompt.
+    """
+    said = rows.select("prompt", answer=final_answers(rows["text"])).unique()
+    asked = samples.select("prompt", answer=final_answers(samples["text"]))
+    matched, other = (_matched(asked, version) for version in (said, _moved(said, bootstrap.seed)))
+    return text_coverage(matched, other, samples["prompt"].to_numpy(), bootstrap)
+
+
+def _matched(asked: pl.DataFrame, said: pl.DataFrame) -> Booleans:
+    found = asked.join(said.with_columns(found=True), on=["prompt", "answer"], how="left", maintain_order="left")
+    return found["found"].fill_null(False).to_numpy()
+
+
+def _moved(said: pl.DataFrame, seed: int) -> pl.DataFrame:
+    """With the next prompt, in a random order, in place of each prompt."""
+    prompts = np.random.default_rng(seed).permutation(np.unique(said["prompt"].to_numpy()))
+    following = pl.DataFrame({"prompt": prompts, "next": np.roll(prompts, -1)})
+    return said.join(following, on="prompt").select("answer", prompt="next")

@@ -25,6 +25,26 @@ GREY = "#888888"
 BINS = 60
 
 
+def require_matplotlib() -> None:
+    """Raises MissingExtraError where there is no matplotlib: before there is anything to draw."""
+    _empty("", "")
+
+
+def every_figure(scores: Scores, report: ShiftReport) -> "dict[str, Figure]":
+    """The figures that have something to show, by name."""
+    found = {
+        "nll": nll_histogram(scores),
+        "surprise": surprise_histogram(scores),
+        "length": length_histogram(scores),
+        "off_support": off_support_by_source(report),
+    }
+    if any(side.divergence for side in report.overall.sides):
+        found["kl"] = kl_by_source(report)
+    if report.staleness.counts:
+        found["staleness"] = staleness_bars(report)
+    return found
+
+
 def nll_histogram(scores: Scores) -> "Figure":
     """NLL per token of each side and of the reference's own samples, as densities over common bins."""
     return _histogram(scores, "nll", "NLL per token under the reference (nats)", logarithmic=False)

@@ -19,7 +19,10 @@ class Text:
     prompt: Sequence[Message]
     completion: Sequence[Message]
     token_ids: Sequence[int] | None = None
-    """The tokens the completion was sampled as, where they are known: they are trained on as they are."""
+    """The tokens the completion was sampled as, where they are known.
+
+    A tokenizer that reads them as the text trains on them as they are; to any other it is a text.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,8 @@ class Trained:
     """With the end-of-sequence token where the template, or a finished sample, has one; cut at the longest length."""
     cut: int
     """Tokens of the completion beyond the longest length."""
+    retokenised: bool = False
+    """Whether it was sampled as other tokens, which this tokenizer does not read as the text."""
 
     @property
     def tokens(self) -> int:
@@ -62,4 +67,8 @@ class ReferenceModel(Protocol):
 
     def logprobs(self, rows: Sequence[Trained]) -> Iterator[Sequence[Logprobs]]:
         """Yields scored rows in batches, in any order, each row exactly once; a row's result depends on it alone."""
+        ...
+
+    def close(self) -> None:
+        """Frees the memory of the model; nothing is scored afterwards."""
         ...

@@ -13,7 +13,11 @@ from prefkit.errors import MissingExtraError
 from prefkit.sampling.policy import policy_id
 from prefkit.shift.protocol import ReferenceModel
 
-ENGINE = "prefkit.engines.logprobs:TransformersReference"
+ENGINES = {
+    "transformers": "prefkit.engines.logprobs:TransformersReference",
+    "vllm": "prefkit.engines.vllm_logprobs:VllmReference",
+}
+"""By backend, which is also the name of the extra with its packages."""
 ROLE = "reference"
 """What messages call the model."""
 
@@ -29,9 +33,11 @@ class Reference:
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Number format of the weights; log-probs are summed up in float32 whatever it is."""
     device: str = "auto"
-    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    """`auto`, `cpu`, `cuda` or `cuda:N`; vLLM knows only `auto`."""
     trust_remote_code: bool = False
     """Run Python code that ships with the model."""
+    backend: Literal["transformers", "vllm"] = "transformers"
+    """What runs it, in this process. No part of a log-prob's key: in float32 they agree to 1e-5."""
 
 
 class Engine(Protocol):
@@ -53,14 +59,18 @@ def reference_id(reference: Reference, cache: Path | None = None) -> str:
 def open_reference(reference: Reference, cache: Path | None = None) -> ReferenceModel:
     """The model, ready to score. Raises MissingExtraError, RecipeError or SourceError, each in one line."""
     identity = reference_id(reference, cache)
-    module, _, name = ENGINE.partition(":")
+    return cast(Engine, imported(ENGINES[reference.backend], reference)).open(reference, identity)
+
+
+def imported(engine: str, reference: Reference) -> object:
+    """The class that `module:name` leads to. Raises MissingExtraError without the packages it needs."""
+    module, _, name = engine.partition(":")
     try:
-        engine = cast(Engine, getattr(importlib.import_module(module), name))
+        return getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("prefkit"):
             raise
         raise MissingExtraError(
             f"{ROLE} {reference.model!r} needs {error.name}, which is not installed: "
-            "pip install 'prefkit[transformers]'"
+            f"pip install 'prefkit[{reference.backend}]'"
         ) from None
-    return engine.open(reference, identity)

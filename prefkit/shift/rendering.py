@@ -22,7 +22,7 @@ def lines(report: ShiftReport) -> list[str]:
     return [
         f"{compared} against {_count(overall.samples, 'sample')} of the reference itself",
         "",
-        *_table(_statistics(overall)),
+        *aligned_lines(_statistics(overall)),
         *_sources(report),
         *_notes(report),
         "",
@@ -65,7 +65,7 @@ def _sources(report: ShiftReport) -> list[str]:
         found = [scope.side(side) for side in sides]
         table.append([name, *(percent(side and side.off_support) for side in found), f"{scope.rows:,}"])
     left = len(worst) - MOST_SOURCES
-    return ["", *_table(table), *([f"and {_count(left, 'source')} with less"] if left > 0 else [])]
+    return ["", *aligned_lines(table), *([f"and {_count(left, 'source')} with less"] if left > 0 else [])]
 
 
 def _notes(report: ShiftReport) -> list[str]:
@@ -82,6 +82,11 @@ def _notes(report: ShiftReport) -> list[str]:
     if report.staleness.counts:
         oldest = max(report.staleness.counts)
         notes.append(f"staleness: {report.staleness.mean:.3g} optimizer steps on average, {oldest} at most")
+    if report.retokenised:
+        notes.append(
+            f"{_count(report.retokenised, 'completion')} sampled by another tokenizer: text to the reference, without "
+            "its token ids"
+        )
     if report.unscored:
         notes.append(f"{_count(report.unscored, 'completion')} could not be scored and are in no number above")
     return ["", *notes]
@@ -108,17 +113,18 @@ def _gate(report: ShiftReport) -> list[str]:
 
 
 def number(estimate: Estimate | None) -> str:
-    """`1.23 [1.20, 1.26]`."""
+    """`1.23 [1.20, 1.26]`; without an interval where there is none."""
     if estimate is None:
         return UNKNOWN
-    return f"{estimate.value:.3g} [{estimate.low:.3g}, {estimate.high:.3g}]"
+    return f"{estimate.value:.3g}" + ("" if isnan(estimate.low) else f" [{estimate.low:.3g}, {estimate.high:.3g}]")
 
 
 def percent(estimate: Estimate | None) -> str:
-    """`12.3 % [10.1, 14.6]`."""
+    """`12.3 % [10.1, 14.6]`; without an interval where there is none."""
     if estimate is None:
         return UNKNOWN
-    return f"{100 * estimate.value:.1f} % [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+    low, high = 100 * estimate.low, 100 * estimate.high
+    return f"{100 * estimate.value:.1f} %" + ("" if isnan(low) else f" [{low:.1f}, {high:.1f}]")
 
 
 def _chance(p_value: float) -> str:
@@ -134,6 +140,7 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned_lines(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A line for each row, with the cells of a column below each other."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

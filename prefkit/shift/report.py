@@ -6,10 +6,11 @@ since the last ones of a sum depend on the machine that added it up.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from math import isfinite
+from math import isfinite, nan
+from typing import Any, cast
 
 from prefkit.identity import Json
-from prefkit.shift.bootstrap import Bootstrap
+from prefkit.shift.bootstrap import Bootstrap, Estimate
 from prefkit.shift.coverage import Coverage
 from prefkit.shift.data import ShiftData
 from prefkit.shift.scores import Scores, row_scores
@@ -35,7 +36,9 @@ class ShiftReport:
     staleness: Staleness
     coverage: Coverage | None
     unscored: int
-    """Rows that the reference could not score."""
+    """Completions that the reference could not score."""
+    retokenised: int
+    """Completions that another tokenizer sampled, which are text to the reference."""
     bootstrap: Bootstrap
 
     @property
@@ -43,11 +46,30 @@ class ShiftReport:
         """Whether the gate holds."""
         return not self.crossed
 
+    def to_content(self) -> dict[str, Json]:
+        """Numbers and kinds, as plain values for a manifest; what is not known is null.
+
+        Without prose: another wording in a later release must not make another version of the same rows.
+        """
+        plain = {name: rounded(value) for name, value in asdict(self).items()}
+        return plain | {"verdict": self.verdict.kind, "passed": self.passed}
+
     def to_json(self) -> dict[str, Json]:
-        """Plain values for a manifest; what is not known is null."""
-        plain = {name: _rounded(value) for name, value in asdict(self).items()}
+        """The content, and everything in words."""
         told = self.coverage and self.coverage.words
-        return {**plain, "coverage_words": told, "passed": self.passed, "origins": dict(ORIGINS)}
+        said: dict[str, Json] = {"coverage_words": told, "crossed_words": [crossing.words for crossing in self.crossed]}
+        return self.to_content() | {"verdict": rounded(asdict(self.verdict)), **said, "origins": dict(ORIGINS)}
+
+
+def crossed_words(content: Mapping[str, Json]) -> list[str]:
+    """The limits that a report crossed, a line each, from what a manifest holds of it."""
+    told = cast("list[dict[str, Any]]", content["crossed"])
+    return [Crossing(c["statistic"], c["side"], _estimate(c["value"]), c["limit"]).words for c in told]
+
+
+def _estimate(content: Mapping[str, Any]) -> Estimate:
+    known: dict[str, Any] = {name: nan if value is None else value for name, value in content.items()}
+    return Estimate(**known)
 
 
 def report(
@@ -57,6 +79,7 @@ def report(
     scores: Scores | None = None,
     coverage: Coverage | None = None,
     bootstrap: Bootstrap | None = None,
+    retokenised: int = 0,
     nominal: float = NOMINAL,
 ) -> ShiftReport:
     """Works out every statistic of the data, or of `scores` where its rows are scored already.
@@ -76,17 +99,19 @@ def report(
         staleness(data.rows["staleness"]),
         coverage,
         data.unscored,
+        retokenised,
         bootstrap,
     )
 
 
-def _rounded(value: Json) -> Json:
+def rounded(value: Json) -> Json:
+    """The value with numbers of DIGITS significant digits; what is not known, or is infinite, is null."""
     match value:
         case float():
             return float(f"{value:.{DIGITS}g}") if isfinite(value) else None
         case Mapping():
-            return {str(key): _rounded(item) for key, item in value.items()}
+            return {str(key): rounded(item) for key, item in value.items()}
         case list() | tuple():
-            return [_rounded(item) for item in value]
+            return [rounded(item) for item in value]
         case _:
             return value

@@ -38,10 +38,19 @@ class Scores:
     own_range: OwnRange
 
     def by_row(self) -> pl.DataFrame:
-        """One line per row: `row`, and the columns of each side as `chosen_nll`, `rejected_surprise` and so on."""
+        """One line per row: `row`, and the columns of each side as `chosen_nll`, `rejected_surprise` and so on.
+
+        The log-probs are called as in a version: `ref_chosen_logps`, and `ref_logps` of single completions.
+        """
         wide = self.rows.pivot(on="side", index="row", values=list(PER_SIDE), maintain_order=True)
-        sides = self.rows["side"].unique(maintain_order=True)
-        return wide.rename({f"{name}_{side}": f"{side}_{name}" for side in sides for name in PER_SIDE})
+        sides: list[str] = self.rows["side"].unique(maintain_order=True).to_list()
+        return wide.rename({f"{name}_{side}": _named(side, name) for side in sides for name in PER_SIDE})
+
+
+def _named(side: str, name: str) -> str:
+    if name != "logps":
+        return f"{side}_{name}"
+    return "ref_logps" if side == "completion" else f"ref_{side}_logps"
 
 
 def row_scores(data: ShiftData, *, nominal: float = NOMINAL, seed: int = 0) -> Scores:

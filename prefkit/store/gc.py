@@ -52,8 +52,9 @@ def _drop_unnamed(workspace: Workspace, left: Iterable[Version]) -> dict[str, in
     samplers: set[int] = set()
     scorers: set[int] = set()
     for version in left:
-        samplers |= set(version.provenance["config_ids"]["samplers"])
-        scorers |= set(version.provenance["config_ids"]["scorers"])
+        ids = version.provenance["config_ids"]
+        samplers |= {*ids["samplers"], *([] if ids["reference"] is None else [ids["reference"]])}
+        scorers |= set(ids["scorers"])
     return {
         COMPLETIONS.name: workspace.facts.drop_rows(COMPLETIONS, "sampler_id", samplers),
         SCORES.name: workspace.facts.drop_rows(SCORES, "scorer_id", scorers),

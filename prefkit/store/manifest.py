@@ -43,6 +43,8 @@ class Content(TypedDict):
     parents: list[str]
     ledger: list[AccountEntry]
     judges: list[JudgeReport]
+    shift: dict[str, Json] | None
+    """What the check found, in numbers; null without one, or where it left no row."""
     to_retry: int
     files: dict[str, FileEntry]
 
@@ -52,6 +54,8 @@ class ConfigIds(TypedDict):
 
     samplers: list[int]
     scorers: list[int]
+    reference: int | None
+    """Of the samples of a check's reference."""
 
 
 class Provenance(TypedDict):

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefkit.errors import WorkspaceError
+from prefkit.errors import MissingExtraError, WorkspaceError
 from prefkit.store.files import disk_trouble, lock, write_durably
 
 if TYPE_CHECKING:
@@ -80,10 +80,22 @@ class Workspace:
 
     @cached_property
     def facts(self) -> "LanceFacts":
-        """The fact tables."""
-        from prefkit.store.lance_facts import LanceFacts
-
+        """The fact tables. Raises MissingExtraError without Lance: versions, runs and recordings need only files."""
+        try:
+            from prefkit.store.lance_facts import LanceFacts
+        except ModuleNotFoundError as error:
+            if error.name != "lance":
+                raise
+            raise MissingExtraError(
+                f"the fact tables of {self.root} need lance, which is not installed: pip install pylance, or work with "
+                "them where it is"
+            ) from None
         return LanceFacts(self.root / "facts", self.root / "quarantine")
+
+    @property
+    def has_facts(self) -> bool:
+        """Whether anything was ever put into the fact tables."""
+        return any((self.root / "facts").glob("*"))
 
     @cached_property
     def versions(self) -> "Versions":
@@ -96,6 +108,10 @@ class Workspace:
     def policy_cache(self) -> Path:
         """Where digests of model files are remembered."""
         return self.root / "tmp" / "policies.json"
+
+    def batches(self, name: str) -> Path:
+        """Where builds of a name remember the batches they submitted: one build at a time, as `building` sees to."""
+        return self.root / "batches" / name
 
     @contextmanager
     def shared(self) -> Generator[None]:

@@ -77,7 +77,8 @@ WRONG = {
         ("nowhere",),
         {"nowhere/readme.txt": "x"},
     ),
-    "check_not_built": Wrong(f"{BUILD} --set check.reference=policy", ("`check`", "cannot run yet")),
+    "check_of_no_policy": Wrong(f"{BUILD} --set check.reference=policy", ("check.reference", "`policy.model`")),
+    "check_of_no_model": Wrong(f"{BUILD} --set check.reference=nowhere", ("reference 'nowhere'", "does not exist")),
     "judge_key_not_set": Wrong(
         BUILD,
         ("NO_SUCH_KEY", "which is not set"),
@@ -131,7 +132,10 @@ WRONG = {
     "command_unknown": Wrong("biuld recipe.yaml", ("biuld", 'Did you mean "build"')),
     "option_unknown": Wrong(f"{BUILD} --dry-rn", ("--dry-rn", "Did you mean --dry-run")),
     "option_not_here": Wrong("log --where true", ("--where", "prefkit log --help")),
-    "argument_missing": Wrong("build", ("RECIPE", "prefkit build --help")),
+    "argument_missing": Wrong("trace", ("ID", "prefkit trace --help")),
+    "recipe_not_given": Wrong("build", ("no recipe", "--from-run")),
+    "recipe_beside_a_run": Wrong(f"{BUILD} --from-run x", ("--from-run", "--name")),
+    "run_unknown": Wrong("build --from-run x", ("run 'x' does not exist", "prefkit train")),
     "argument_too_many": Wrong("log arithmetic other", ("other", "prefkit log --help")),
 }  # fmt: skip
 

@@ -10,6 +10,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
 from transformers import (  # noqa: E402
     BertConfig,
     BertLMHeadModel,
@@ -149,6 +151,35 @@ def test_logprobs_equal_a_padded_forward_pass_at_any_batch_size(side: str, batch
     assert furthest(scored(reference(model, batch_tokens), given), whole_pass(model, given, side)) < 1e-4
 
 
+TURNS: list[Message] = [
+    {"role": "user", "content": "What is 2 + 2?"},
+    {"role": "assistant", "content": "4"},
+    {"role": "user", "content": "And 3 more?"},
+]
+TEXTS = [
+    Text(bytes([i, k]), prompt, [{"role": "assistant", "content": f"{i} + {k} = {i + k}. " * (1 + 4 * k)}])
+    for i, prompt in enumerate((TURNS[:1], TURNS, [{"role": "system", "content": "Be brief."}, *TURNS]))
+    for k in range(4)
+]
+
+
+@pytest.fixture(scope="module", params=["tied", "untied"])
+def scoring(request: pytest.FixtureRequest) -> PreTrainedModel:
+    return made(request.param)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@settings(deadline=None, max_examples=15)
+@given(batch_tokens=st.integers(1, 4000), max_length=st.integers(40, 100))
+def test_logprobs_of_conversations_cut_anywhere_equal_a_padded_forward_pass_at_any_batch_size(
+    scoring: PreTrainedModel, side: str, batch_tokens: int, max_length: int
+):
+    opened = reference(scoring, batch_tokens)
+    trained = opened.trained(TEXTS, max_length)
+    assert any(row.cut and row.tokens for row in trained)
+    assert furthest(scored(opened, trained), whole_pass(scoring, trained, side)) < 1e-4
+
+
 @pytest.mark.parametrize("kind", ["untied", "softcapped"])
 def test_logprobs_of_a_row_are_the_same_alone_shuffled_and_in_part(kind: str):
     model, given = reference(made(kind)), rows(30)
@@ -262,5 +293,5 @@ def test_model_that_gives_no_finite_numbers_is_refused():
     model = made()
     opened = reference(model)
     model.lm_head.weight[0] = float("nan")
-    with pytest.raises(SourceError, match=r"not finite in torch\.float32"):
+    with pytest.raises(SourceError, match=r"not finite in float32"):
         scored(opened, rows())

@@ -1,5 +1,6 @@
 """The tokens of a text against those that TRL's DPOTrainer prepares and collates from the same rows."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -28,6 +29,8 @@ TEMPLATES = {
     "own": None,
     "text_after_the_end": TURN.replace("<|end|>", r"<|end|>\n") + OPENING,
     "longer_opening": TURN + OPENING.replace("<|assistant|>", "<|assistant|>So: "),
+    "no_ending": TURN.replace("<|end|>", "") + OPENING,
+    "trimmed": TURN.replace("m['content']", "m['content'] | trim") + OPENING,
 }
 Pair = dict[str, list[Message]]
 
@@ -66,10 +69,12 @@ def reference(template: str = "own") -> TransformersReference:
     return TransformersReference(model, Chat(tokenizer(template)), "hf:policy", "reference 'policy'")
 
 
-def trainer(folder: Path, template: str, **settings: object) -> "trl.DPOTrainer":
+def trainer(folder: Path, template: str, max_length: int | None = MAX_LENGTH, **settings: object) -> "trl.DPOTrainer":
+    """TRL's, with its default truncation mode: the beginning of a text is kept, the only mode it does not deprecate."""
     config = trl.DPOConfig(
-        output_dir=str(folder), max_length=MAX_LENGTH, report_to=[], use_cpu=True, bf16=False, **settings
+        output_dir=str(folder), max_length=max_length, report_to=[], use_cpu=True, bf16=False, **settings
     )
+    assert config.truncation_mode == "keep_start"
     model = AutoModelForCausalLM.from_pretrained(POLICY, dtype=torch.float32)
     return trl.DPOTrainer(
         model=model,
@@ -88,24 +93,39 @@ def one(contents: str, **known: list[int]) -> Text:
     return Text(b"\x07" * 16, said("What is 3 + 4?"), said(contents, first="assistant"), **known)
 
 
-@pytest.mark.parametrize("template", TEMPLATES)
-def test_trained_tokens_are_those_that_trl_prepares_and_collates(template: str, tmp_path: Path):
-    trl_trainer, ours = trainer(tmp_path, template), reference(template)
+@pytest.mark.parametrize(
+    ("template", "max_length", "pairs"),
+    [*((name, MAX_LENGTH, 5) for name in TEMPLATES), ("own", None, 6), ("own", 25, 5), ("own", 18, 2)],
+)
+def test_trained_tokens_are_those_that_trl_prepares_and_collates(
+    template: str, max_length: int | None, pairs: int, tmp_path: Path
+):
+    trl_trainer, ours = trainer(tmp_path, template, max_length), reference(template)
     prepared = list(trl_trainer.train_dataset)
+    batch = trl_trainer.data_collator(prepared)
     for place, side in enumerate(("chosen", "rejected")):
-        trained = ours.trained(texts(PAIRS, side), MAX_LENGTH)
-        kept = [row for row in trained if len(row.prompt_ids) < MAX_LENGTH]
-        assert len(kept) == len(prepared) == len(PAIRS) - 1
-        batch = trl_trainer.data_collator(prepared)
+        trained, whole = ours.trained(texts(PAIRS, side), max_length), ours.trained(texts(PAIRS, side), None)
+        assert [a.tokens + a.cut for a in trained] == [b.tokens for b in whole]
+        # TRL drops a pair whose prompt fills the length.
+        kept = [row for row in trained if max_length is None or len(row.prompt_ids) < max_length]
+        assert len(kept) == len(prepared) == pairs
         rows = slice(place * len(kept), (place + 1) * len(kept))
         shown, completion = batch["attention_mask"][rows].bool(), batch["completion_mask"][rows].bool()
         for row, ids, mask, is_completion in zip(kept, batch["input_ids"][rows], shown, completion, strict=True):
             assert [*row.prompt_ids, *row.completion_ids] == ids[mask].tolist()
             assert list(row.completion_ids) == ids[is_completion].tolist()
-        whole = ours.trained(texts(PAIRS, side), None)
         cut = [len(row[f"{side}_ids"]) - kept_row.tokens for row, kept_row in zip(prepared, kept, strict=True)]
         assert [row.cut for row in kept] == cut
-        assert [a.tokens + a.cut for a in trained] == [b.tokens for b in whole]
+
+
+@pytest.mark.parametrize(("template", "ends"), [("own", True), ("no_ending", False)])
+def test_completion_ends_as_the_template_ends_a_turn_unless_it_is_cut(template: str, ends: bool):
+    model, end = reference(template), tokenizer(template).eos_token_id
+    [row] = model.trained([one("7")], None)
+    assert (row.completion_ids[-1] == end) == ends
+    assert end not in row.completion_ids[:-1]
+    [cut] = model.trained([one("7 is the answer.")], len(row.prompt_ids) + 2)
+    assert end not in cut.completion_ids
 
 
 def test_sums_of_logprobs_are_the_ones_trl_precomputes(tmp_path: Path):
@@ -140,10 +160,12 @@ def test_known_token_ids_are_used_as_they_are_even_where_the_tokenizer_would_wri
     assert (cut.completion_ids, cut.cut) == (single[:3], len(single) - 3)
 
 
-def test_known_token_ids_of_another_tokenizer_are_refused_in_one_line():
+def test_known_token_ids_of_another_tokenizer_give_way_to_those_of_the_text():
+    model = reference()
     [foreign] = Chat(tokenizer("own")).token_ids(["Something else"])
-    with pytest.raises(SourceError, match=r"'policy' reads 1 of 2 sampled completions as other texts.*0707"):
-        reference().trained([one("The answer is 7.", token_ids=foreign), one("Some", token_ids=foreign)], None)
+    [text, *rows] = model.trained([one("7"), one("7", token_ids=foreign), one("7", token_ids=[10**6])], None)
+    assert not text.retokenised
+    assert rows == [replace(text, retokenised=True)] * 2
 
 
 def test_text_longer_than_the_model_can_read_is_refused_unless_it_is_cut():

@@ -21,7 +21,7 @@ from transformers import (  # noqa: E402
 )
 
 from prefkit.engines.chat import Chat  # noqa: E402
-from prefkit.engines.reward_model import RewardModel, batches, ending_of_none  # noqa: E402
+from prefkit.engines.reward_model import RewardModel, ending_of_none  # noqa: E402
 from prefkit.errors import RecipeError, SourceError  # noqa: E402
 from prefkit.sampling.protocol import Message  # noqa: E402
 from prefkit.scoring.config import RewardModelScorer  # noqa: E402
@@ -160,23 +160,6 @@ def test_score_in_bfloat16_is_near_that_in_float32(tmp_path: Path):
 
 
 # ------------------------------------------------------------------------------------------------------- batches
-
-
-def test_batches_hold_the_token_budget_the_row_limit_and_every_text_once():
-    random = Random(0)
-    for _ in range(50):
-        lengths = sorted((random.randrange(1, 400) for _ in range(random.randrange(60))), reverse=True)
-        cut = list(batches(lengths, tokens=500, rows=8))
-        assert [i for part in cut for i in range(part.start, part.stop)] == list(range(len(lengths)))
-        for part in cut:
-            rows = part.stop - part.start
-            assert rows == 1 or lengths[part.start] * rows <= 500
-            assert rows <= 8
-
-
-def test_batches_are_as_large_as_the_budget_allows():
-    assert list(batches([100, 90, 80, 50, 50, 50], tokens=200, rows=9)) == [slice(0, 2), slice(2, 4), slice(4, 6)]
-    assert list(batches([900, 10], tokens=200, rows=9)) == [slice(0, 1), slice(1, 2)]
 
 
 def test_score_yields_every_batch_as_it_is_done_longest_texts_first():

@@ -10,18 +10,28 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from prefkit.engines.chat import Chat
+from prefkit.engines.saved_weights import SavedWeights
 from prefkit.engines.vllm_asks import Answer, Ask, AskFailure, Outcome, row_seed
-from prefkit.engines.vllm_probe import Probe
 from prefkit.engines.vllm_sampler import VllmSampler
 from prefkit.errors import EndpointError, MissingExtraError, SyncError
 from prefkit.sampling.config import PolicyConfig
 from prefkit.sampling.config import VllmSampler as Settings
 from prefkit.sampling.protocol import FinishReason, Sample, SampleFailure, SampleFailureKind, SampleRequest
 from prefkit.sampling.registry import open_sampler
+from prefkit.sampling.weights import Logprobed
 
 POLICY = Path(__file__).parents[2] / "recipes" / "arithmetic" / "policy"
 REQUESTS = [SampleRequest(bytes([i] * 16), [{"role": "user", "content": f"What is {i} + 1?"}]) for i in range(6)]
-PROBE = Probe(list(range(10, 210)), [7, 8], [-0.5, -1.5])
+
+
+class Probed(SavedWeights):
+    """A probe that ScriptedEngine passes."""
+
+    def probe(self) -> Logprobed:
+        return Logprobed(list(range(10, 210)), [7, 8], [-0.5, -1.5])
+
+
+WEIGHTS = Probed(POLICY)
 
 
 class ScriptedEngine:
@@ -151,7 +161,7 @@ def test_sampling_that_is_given_up_gives_the_engine_up_too():
 def test_sync_loads_then_resets_then_probes_and_counts_as_its_version():
     engine = ScriptedEngine()
     opened = sampler(engine)
-    assert opened.sync(POLICY, 7, PROBE) == 0.0
+    assert opened.sync(WEIGHTS, 7) == 0.0
     assert engine.done == ["load 7", "reset"]
     assert opened.policy_version == 7
     # Both times with the prompt and the completion so far, so that the second meets what the first has cached.
@@ -164,12 +174,12 @@ def test_engine_that_says_something_else_is_not_sampled_from_until_a_sync_succee
     opened = sampler(engine)
     engine.read_logprobs[8] = logprob
     with pytest.raises(SyncError, match="log-probs differ by"):
-        opened.sync(POLICY, 7, PROBE)
+        opened.sync(WEIGHTS, 7)
     for use in (lambda: opened.policy_version, lambda: next(iter(opened.sample(REQUESTS)))):
         with pytest.raises(SyncError, match="unknown weights"):
             use()
     engine.read_logprobs[8] = -1.50005
-    assert opened.sync(POLICY, 8, PROBE) == pytest.approx(5e-5)
+    assert opened.sync(WEIGHTS, 8) == pytest.approx(5e-5)
     assert len(drawn(opened)) == len(REQUESTS)
 
 

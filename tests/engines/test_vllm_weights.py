@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 safetensors_torch = pytest.importorskip("safetensors.torch")
 
 from prefkit.engines.vllm_weights import layout, weight_files  # noqa: E402
-from prefkit.engines.vllm_worker import tensors  # noqa: E402
+from prefkit.engines.weights import fitting, tensors_of  # noqa: E402
 from prefkit.errors import SyncError  # noqa: E402
 
 WEIGHTS = {"embed": torch.arange(6.0).reshape(3, 2), "norm": torch.ones(2, dtype=torch.bfloat16)}
@@ -27,17 +27,17 @@ def test_layout_holds_every_weight_of_every_file(folder: Path):
 
 def test_weights_arrive_as_they_were_and_a_tied_head_is_left_out(folder: Path):
     head = {"head": WEIGHTS["embed"]}
-    for given in (folder, WEIGHTS.items(), {**WEIGHTS, **head}.items(), {**head, **WEIGHTS}.items()):
-        with weight_files(given, layout(folder)) as files:
-            arrived = dict(tensors(files))
+    for given in (WEIGHTS, {**WEIGHTS, **head}, {**head, **WEIGHTS}):
+        with weight_files(fitting(given.items(), layout(folder))) as files:
+            arrived = dict(tensors_of(files))
         assert arrived.keys() == WEIGHTS.keys()
         assert all(torch.equal(arrived[n], t) and arrived[n].dtype == t.dtype for n, t in WEIGHTS.items())
 
 
-def test_files_of_tensors_are_gone_afterwards(folder: Path, tmp_path: Path):
+def test_files_of_tensors_are_gone_afterwards(tmp_path: Path):
     shared = tmp_path / "shared"
     shared.mkdir()
-    with weight_files(WEIGHTS.items(), layout(folder), shared) as files:
+    with weight_files(WEIGHTS, shared) as files:
         assert [Path(f).is_relative_to(shared) for f in files] == [True]
     assert list(shared.iterdir()) == []
 
@@ -53,7 +53,15 @@ def test_files_of_tensors_are_gone_afterwards(folder: Path, tmp_path: Path):
 )
 def test_weights_of_another_model_are_refused(folder: Path, changed: dict[str, "torch.Tensor | None"], said: str):
     given = {name: tensor for name, tensor in {**WEIGHTS, **changed}.items() if tensor is not None}
-    with pytest.raises(SyncError, match=said), weight_files(given.items(), layout(folder)):
+    with pytest.raises(SyncError, match=said):
+        fitting(given.items(), layout(folder))
+
+
+def test_files_in_a_folder_that_is_not_there_are_refused(tmp_path: Path):
+    with (
+        pytest.raises(SyncError, match=r"weights cannot be written to .*missing"),
+        weight_files(WEIGHTS, tmp_path / "missing"),
+    ):
         pass
 
 

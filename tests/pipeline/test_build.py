@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from prefkit.errors import NotBuiltError, RecipeError, WorkspaceError
+from prefkit.errors import RecipeError, WorkspaceError
 from prefkit.identity import content_id
 from prefkit.pipeline.rebuild import rebuild
 from prefkit.records import COMPLETIONS, SCORES
@@ -176,19 +176,6 @@ def test_subset_strategies_build_versions_of_single_completions(tmp_path: Path) 
     assert version.content["kind"] == "subset"
     assert set(rows["label"]) == {True, False}
     assert (rows["label"] == (rows["score"] == 1.0)).all()
-
-
-@pytest.mark.parametrize(
-    "blocks",
-    [
-        {"check": {"reference": "policy"}},
-    ],
-)
-def test_a_stage_that_is_not_built_says_so_before_anything_runs(tmp_path: Path, blocks: dict[str, object]) -> None:
-    workspace = workspace_in(tmp_path)
-    with pytest.raises(NotBuiltError):
-        built(workspace, **blocks)
-    assert set(workspace.facts.heads().values()) == {0}
 
 
 def test_two_builds_of_one_name_at_once_are_refused(tmp_path: Path) -> None:

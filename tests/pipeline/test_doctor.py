@@ -11,11 +11,12 @@ import pytest
 from prefkit.pipeline.doctor.checkup import Checkup, checkup
 from prefkit.pipeline.doctor.endpoints import Answer, Place, verdict
 from prefkit.pipeline.doctor.examine import examine
+from prefkit.pipeline.doctor.examined import Examined
 from prefkit.pipeline.doctor.findings import Severity
 from prefkit.pipeline.doctor.folding import folded
 from prefkit.pipeline.doctor.leakage import RUN, shares_of_runs
 from prefkit.pipeline.doctor.lengths import max_length
-from prefkit.pipeline.doctor.spending import costs_of
+from prefkit.pipeline.forecast import Forecast
 from prefkit.store.workspace import Workspace
 from prefkit.testing import FakeEndpoint, Script
 from prefkit.testing.loopback import Answer as Reply
@@ -269,9 +270,9 @@ def test_policy_behind_an_endpoint_is_looked_for_there_and_not_in_a_folder(tmp_p
         sample = {"backend": "endpoint", "endpoint": endpoint.url, "n": 2, "max_new_tokens": 40}
         served = found(tmp_path, sample=sample, policy={"model": "judge", "revision": "1"})
         other = found(tmp_path, sample=sample, policy={"model": "other", "revision": "1"})
-    assert served.findings == ()
+    assert told(served) == [("spending", NOTE, PROMPTS * 2)]
     assert served.estimated == "the policy is behind an endpoint"
-    assert "serves judge, not 'other'" in only(other).message
+    assert "serves judge, not 'other'" in other.findings[0].message
 
 
 AILING: dict[str, tuple[dict[str, object], str]] = {
@@ -361,6 +362,11 @@ def test_verdict_never_shows_a_key_that_the_endpoint_echoes():
 # ------------------------------------------------------------------------------------------------------- spending
 
 
+def forecasts(seen: Examined) -> tuple[Forecast, ...]:
+    assert seen.plan is not None
+    return seen.plan.forecasts
+
+
 def only_errors(result: Checkup) -> list[str]:
     return [f.check for f in result.findings if f.severity is ERROR]
 
@@ -368,31 +374,28 @@ def only_errors(result: Checkup) -> list[str]:
 def test_cost_before_the_first_draw_counts_every_call_at_the_length_completions_can_get(tmp_path: Path):
     price = {"input": 2.5, "output": 10}
     entry = judge("http://127.0.0.1:9/v1", price=price, max_tokens=100, aspects=["helpfulness", "honesty"], repeats=2)
-    [cost] = costs_of(examine(recipe(tmp_path, rows(), score=[entry]), tmp_path, None))
+    [cost] = forecasts(examine(recipe(tmp_path, rows(), score=[entry]), tmp_path, None))
     assert cost.calls == PROMPTS * 4 * 2 * 2
-    assert cost.most_output == cost.calls * 100
+    assert cost.output_tokens == cost.calls * 100
     # A completion of 40 new tokens is 160 bytes, a prompt about 80; the question and its levels are the rest.
     assert 240 / 4 < cost.input_tokens / cost.calls < 800
-    assert cost.usd is not None
-    assert cost.usd[1] == pytest.approx((cost.input_tokens * 2.5 + cost.most_output * 10) / 1e6)
+    assert cost.usd == pytest.approx((cost.input_tokens * 2.5 + cost.output_tokens * 10) / 1e6)
 
 
 def test_cost_of_a_pairwise_judge_counts_both_orders_of_every_pair(tmp_path: Path):
     entry = judge("http://127.0.0.1:9/v1") | {"mode": "pairwise"}
     given = recipe(tmp_path, rows(), score=[entry], select={"kind": "comparisons"})
-    [cost] = costs_of(examine(given, tmp_path, None))
+    [cost] = forecasts(examine(given, tmp_path, None))
     assert cost.calls == PROMPTS * 6 * 2  # 4 completions make 6 pairs
     assert cost.input_tokens > 0
 
 
-def test_cost_when_everything_is_drawn_is_that_of_the_dry_run(tmp_path: Path):
+def test_cost_when_everything_is_drawn_counts_the_completions_there_are(tmp_path: Path):
     workspace = builders.workspace_in(tmp_path, count=5)
     builders.built(workspace)
     given = builders.recipe(score=[judge("http://127.0.0.1:9/v1", aspects=["honesty"])], hygiene={"duplicates": "off"})
-    seen = examine(given, tmp_path, workspace)
-    [cost] = costs_of(seen)
-    assert seen.plan is not None
-    assert (cost.calls, cost.input_tokens) == (30, seen.plan.forecasts[0].input_tokens)
+    [cost] = forecasts(examine(given, tmp_path, workspace))
+    assert cost.calls == 30
 
 
 @pytest.mark.parametrize(
@@ -409,9 +412,9 @@ def test_budget_below_the_forecast_is_an_error(tmp_path: Path, budget: dict[str,
 
 def test_budget_between_the_expected_and_the_highest_cost_is_a_warning(tmp_path: Path):
     entry = judge("http://127.0.0.1:9/v1", max_tokens=1000)
-    [cost] = costs_of(examine(recipe(tmp_path, rows(), score=[entry]), tmp_path, None))
+    [cost] = forecasts(examine(recipe(tmp_path, rows(), score=[entry]), tmp_path, None))
     with FakeEndpoint() as endpoint:
-        between = {"tokens": cost.input_tokens + cost.most_output - 1}
+        between = {"tokens": cost.input_tokens + cost.output_tokens - 1}
         result = found(tmp_path, score=[judge(endpoint.url, max_tokens=1000)], budget=between)
     assert [(f.check, f.severity) for f in result.findings] == [("budget", WARNING), ("spending", NOTE)]
 

@@ -26,7 +26,13 @@ def endpoint() -> Iterator[FakeEndpoint]:
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
-    workspace = Workspace.create(tmp_path)
+    return with_texts(tmp_path)
+
+
+def with_texts(folder: Path) -> Workspace:
+    """A new workspace with three texts for each of two prompts."""
+    folder.mkdir(exist_ok=True)
+    workspace = Workspace.create(folder)
     imported(
         workspace,
         [
@@ -201,3 +207,33 @@ def test_dry_run_forecasts_calls_and_money_above_what_is_then_billed(
     assert forecast.input_tokens == pytest.approx(endpoint.billed.input_tokens, rel=0.4)
     assert done.compared == 12
     assert dry_run_of(recipe, workspace, tmp_path).forecasts == ()
+
+
+# ------------------------------------------------------------------------------------------------------------- batches
+
+
+BATCH: dict[str, object] = {"transport": "batch", "poll_s": 0.01}
+
+
+def submitted(endpoint: FakeEndpoint) -> list[int]:
+    """How many requests each batch holds."""
+    return [len(endpoint.batches.files[batch.input].splitlines()) for batch in endpoint.batches.submitted]
+
+
+@pytest.mark.parametrize("judge", [ASPECTS, PAIRWISE], ids=["aspects", "pairwise"])
+def test_batch_transport_makes_the_version_of_live_calls(
+    tmp_path: Path, endpoint: FakeEndpoint, judge: Mapping[str, object]
+) -> None:
+    select = COMPARE if judge is PAIRWISE else {}
+    live = judged(with_texts(tmp_path / "live"), endpoint, judge, **select)
+    batch = judged(with_texts(tmp_path / "batch"), endpoint, {**judge, **BATCH}, **select)
+    assert submitted(endpoint) == [12]
+    assert batch.version.manifest["content_hash"] == live.version.manifest["content_hash"]
+
+
+def test_batch_of_a_judge_without_a_price_is_refused_before_it_is_submitted(
+    workspace: Workspace, endpoint: FakeEndpoint
+) -> None:
+    with pytest.raises(RecipeError, match=r"^budget\.usd is set and judge 'judge' has no price"):
+        judged(workspace, endpoint, {**ASPECTS, **BATCH}, budget={"usd": 1.0})
+    assert endpoint.requests == []

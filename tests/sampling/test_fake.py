@@ -1,6 +1,10 @@
 """The fake sampler draws as a real one would: by id, with failures as rows."""
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -8,6 +12,27 @@ import pytest
 from prefkit.sampling.config import FakeSampler as Settings
 from prefkit.sampling.fake import FakeSampler
 from prefkit.sampling.protocol import FinishReason, Sample, SampleFailure, SampleFailureKind, SampleRequest
+from prefkit.sampling.registry import open_synced
+from prefkit.sampling.weights import Logprobed
+
+
+@dataclass(frozen=True)
+class FakeWeights:
+    """Weights of which only the digest is looked at."""
+
+    content: bytes
+
+    def digest(self) -> str:
+        return blake2b(self.content, digest_size=16).hexdigest()
+
+    def tensors(self) -> Iterator[tuple[str, object]]:
+        yield "content", self.content
+
+    def save(self, folder: Path) -> None:
+        (folder / "content").write_bytes(self.content)
+
+    def probe(self) -> Logprobed:
+        return Logprobed([2], [3], [-1.0])
 
 
 def request(number: int, question: str = "What is 17 + 25?") -> SampleRequest:
@@ -81,8 +106,31 @@ def test_fake_failures_take_their_share_and_leave_the_other_draws_as_they_were()
 
 
 def test_fake_with_other_answers_is_another_policy():
-    parrot = FakeSampler(Settings(backend="fake"), respond=lambda prompt, draw: prompt[0]["content"], name="parrot")
+    parrot = FakeSampler(
+        Settings(backend="fake"), respond=lambda prompt, draw: prompt[0]["content"], policy_id="fake:parrot"
+    )
     (sample,) = outcomes(parrot, [request(0, "Say this.")]).values()
     assert isinstance(sample, Sample)
     assert sample.text == "Say this."
     assert parrot.policy_id != fake().policy_id
+
+
+def test_fake_draws_belong_to_the_weights_it_was_last_sent():
+    requests = [request(i) for i in range(100)]
+    first, other, start = fake(), fake(), outcomes(fake(), requests)
+    first.sync(FakeWeights(b"step 5"), 5)
+    after = outcomes(first, requests)
+    assert (first.policy_version, other.policy_version) == (5, 0)
+    assert sum(after[key] != start[key] for key in start) == len(requests)
+
+    first.sync(FakeWeights(b"step 6"), 6)
+    assert sum(o != after[key] for key, o in outcomes(first, requests).items()) == len(requests)
+    other.sync(FakeWeights(b"step 5"), 5)
+    assert outcomes(other, requests) == after
+
+
+def test_fake_follows_a_training_under_the_runs_id():
+    opened = open_synced(Settings(backend="fake"), None, "run/2")
+    assert (opened.policy_id, opened.policy_version) == ("run/2", 0)
+    assert opened.sync(FakeWeights(b"step 3"), 3) == 0.0
+    assert (opened.policy_id, opened.policy_version) == ("run/2", 3)

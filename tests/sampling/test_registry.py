@@ -10,7 +10,7 @@ from prefkit.errors import MissingExtraError, RecipeError, SourceError
 from prefkit.sampling.config import EndpointSampler, FakeSampler, PolicyConfig, TransformersSampler
 from prefkit.sampling.policy import policy_id
 from prefkit.sampling.protocol import SampleRequest
-from prefkit.sampling.registry import open_sampler, resolve_policy_id
+from prefkit.sampling.registry import open_sampler, open_synced, resolve_policy_id
 
 POLICY = PolicyConfig(model="/no/such/folder")
 
@@ -49,6 +49,17 @@ def test_block_without_any_policy_is_refused():
         resolve_policy_id(TransformersSampler(backend="transformers"), None)
 
 
+def test_open_synced_refuses_what_cannot_follow_the_policy_in_training():
+    endpoint = EndpointSampler(backend="endpoint", endpoint="http://localhost/v1")
+    with pytest.raises(RecipeError, match=r"'endpoint' cannot follow the policy in training.*use transformers"):
+        open_synced(endpoint, POLICY, "run/1")
+    own = TransformersSampler(backend="transformers", policy=PolicyConfig(model="/another"))
+    with pytest.raises(RecipeError, match=r"own policy '/another'.*leave out `sample\.policy`"):
+        open_synced(own, POLICY, "run/1")
+    with pytest.raises(RecipeError, match=r"policy\.model"):
+        open_synced(TransformersSampler(backend="transformers"), None, "run/1")
+
+
 @pytest.mark.parametrize("package", ["torch", "transformers"])
 def test_open_sampler_without_torch_or_transformers_gives_the_pip_line(
     folder: Path, package: str, monkeypatch: pytest.MonkeyPatch
@@ -56,7 +67,7 @@ def test_open_sampler_without_torch_or_transformers_gives_the_pip_line(
     for name in [n for n in sys.modules if n.startswith("prefkit.engines")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'prefkit\[train\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'prefkit\[transformers\]'"):
         open_sampler(TransformersSampler(backend="transformers"), PolicyConfig(model=str(folder)))
 
 

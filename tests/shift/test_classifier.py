@@ -50,8 +50,17 @@ def test_embeddings_alike_are_rarely_told_apart() -> None:
     assert np.mean([test.auc for test in found]) == pytest.approx(0.5, abs=0.04)
 
 
+def test_what_the_prompt_decides_does_not_drown_what_the_writer_does() -> None:
+    subject = 10 * np.repeat(np.random.default_rng(99).normal(size=(60, 40)), 2, axis=0)
+    found = embeddings_told_apart(
+        embeddings(1, moved=1.5) + subject, PROMPTS, embeddings(2) + subject, PROMPTS, components=40, permutations=39
+    )
+    assert found.auc > 0.7
+    assert found.p_value == 1 / 40
+
+
 def test_any_callable_embeds() -> None:
     own = [f"the sum of {n} and {n + 1} is {2 * n + 1}" for n in range(40)]
     other = [f"certainly ! here you go : {2 * n + 1}" for n in range(40)]
     found = texts_told_apart(bag_of_words, other, np.arange(40), own, np.arange(40), permutations=19)
-    assert (found.auc, found.p_value) == (pytest.approx(1), 0.05)
+    assert (found.auc, found.p_value) == (pytest.approx(1, abs=0.01), 0.05)

@@ -5,7 +5,7 @@ import polars as pl
 from prefkit.shift.bootstrap import Bootstrap
 from prefkit.shift.data import shift_data
 from prefkit.shift.rendering import lines
-from prefkit.shift.report import ShiftReport, report
+from prefkit.shift.report import ShiftReport, crossed_words, report
 from prefkit.shift.verdict import Limits
 from tests.shift.builders import Reference, rows, samples, version
 
@@ -33,6 +33,27 @@ def test_json_has_no_number_that_json_does_not_know() -> None:
     assert written["overall"]["sides"][0]["nll"]["low"] is None
 
 
+def test_manifest_holds_no_prose_and_enough_to_say_what_was_crossed() -> None:
+    found = made(unlikelier=2.0)
+    content = json.loads(json.dumps(found.to_content()))
+    assert [words for words in texts_in(content) if " " in words] == []
+    assert (content["verdict"], content["passed"]) == ("sft_first", False)
+    assert crossed_words(content) == [crossing.words for crossing in found.crossed] != []
+
+
+def test_crossing_of_rows_of_one_prompt_is_told_without_an_interval() -> None:
+    reference = Reference.of(60, 0)
+    one_prompt = rows(reference.draw(1, 1, unlikelier=9.0), "completion").head(1)
+    found = report(shift_data(one_prompt, samples(reference.draw(4, 2))), GATED, bootstrap=QUICK)
+    assert "limit 0.1" in crossed_words(json.loads(json.dumps(found.to_content())))[0]
+
+
+def test_lines_tell_completions_that_another_tokenizer_sampled() -> None:
+    found = report(version(60), Limits(), bootstrap=QUICK, retokenised=2)
+    assert "2 completions sampled by another tokenizer" in "\n".join(lines(found))
+    assert max(len(line) for line in lines(found)) <= 100
+
+
 def test_lines_tell_statistics_sources_verdict_and_gate() -> None:
     told = lines(made(unlikelier=2.0))
     text = "\n".join(told)
@@ -56,6 +77,19 @@ def test_lines_tell_staleness_and_rows_that_were_not_scored() -> None:
     assert "staleness: 2.02 optimizer steps on average, 3 at most" in text  # (29 x 1 + 30 x 3) / 59
     assert "1 completion could not be scored" in text
     assert text.endswith("gate: none in the recipe")
+
+
+def texts_in(content: object) -> list[str]:
+    """Every text of a JSON value that is no key."""
+    match content:
+        case str():
+            return [content]
+        case dict():
+            return [text for value in content.values() for text in texts_in(value)]
+        case list():
+            return [text for value in content for text in texts_in(value)]
+        case _:
+            return []
 
 
 def flat(report: object) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from prefkit.identity import id_words, row_ids
+from prefkit.pipeline.prompt_shares import in_share
 from prefkit.pipeline.publish import PAIRS
 from prefkit.pipeline.ratings import RATED
 from prefkit.pipeline.tracing.stage_kinds import kinds_of_stages, rating_stages
@@ -45,6 +46,7 @@ class PromptFate:
     """What one version says about one prompt, ids in hex digits."""
 
     version: Version
+    prompt_id: bytes
     tasks: frozenset[str]
     """The prompt's tasks that the version reads."""
     held: frozenset[str]
@@ -115,7 +117,7 @@ class PromptFate:
 
     def _plans(self, key: CompletionKey) -> bool:
         """Whether the version asked for this completion: its imports hold it and are asked for completions, or its
-        prompt was kept and a block draws so from these weights.
+        prompt was kept and a block draws so from these weights for it.
         """
         if key.policy_id.startswith(IMPORTED_POLICY):
             return self._recipe["completions"] is not None and key.id in self.held
@@ -125,6 +127,7 @@ class PromptFate:
         return bool(kept) and any(
             (block["policy_id"], sampler_id, 0) == (key.policy_id, key.sampler_id, key.policy_version)
             and key.sample_index < block["n"]
+            and in_share(pl.Series([self.prompt_id]), block["prompt_share"])[0]
             for block, sampler_id in blocks
         )
 
@@ -148,7 +151,7 @@ def prompt_fates(facts: FactStore, versions: Iterable[Version], ids: PromptIds) 
         rows = version.outcomes().filter((pl.col("prompt_id") == ids.prompt) | rated).collect()
         placements = _placements(version, ids.prompt)
         ratings, endings = _ratings(version, rows), _endings(version, rows, ids.completions)
-        fates.append(PromptFate(version, tasks, held, ratings, placements, endings))
+        fates.append(PromptFate(version, ids.prompt, tasks, held, ratings, placements, endings))
     return fates
 
 

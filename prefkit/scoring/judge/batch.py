@@ -13,12 +13,12 @@ from prefkit.identity import Json
 from prefkit.scoring.judge.answers import Answered, Blame, Trouble
 from prefkit.scoring.judge.batch_client import BatchClient, Ended
 from prefkit.scoring.judge.batch_records import BatchRecord, BatchRecords, request_key
-from prefkit.scoring.judge.budget import Amount, Budget
 from prefkit.scoring.judge.calls import Call, CallFailure, Reply
 from prefkit.scoring.judge.endpoint import Endpoint, require_client, require_url
 from prefkit.scoring.judge.wire import NO_TOKENS, Tokens, request_body, worst_case
 from prefkit.scoring.judge.workers import Finished, charge
 from prefkit.scoring.protocol import ScoreFailureKind
+from prefkit.spending import Amount, Budget
 
 MOST_CALLS = 50_000
 """What OpenAI takes in one batch."""
@@ -44,7 +44,7 @@ class BatchTransport:
         require_url(endpoint.url)
         self._endpoint = endpoint
         self._budget = budget or Budget()
-        self._budget.require_price(endpoint.price, endpoint.model)
+        self._budget.require_price(endpoint.price, endpoint.who)
         self._client = BatchClient(endpoint, endpoint.key())
         self._records = BatchRecords(folder)
         self._poll_s = poll_s
@@ -54,7 +54,8 @@ class BatchTransport:
 
         Raises EndpointError when a batch cannot be submitted or looked at; what was submitted stays remembered.
         """
-        asked = {request_key(request.call.id, request.body): request for request in map(self._request, calls)}
+        url, requests = self._endpoint.url, [self._request(call) for call in calls]
+        asked = {request_key(url, request.call.id, request.body): request for request in requests}
         pending = self._resumed(asked)
         submitted = {key for record in pending for key in record.worst}
         left = [key for key in asked if key not in submitted]

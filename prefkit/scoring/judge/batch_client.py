@@ -42,7 +42,11 @@ class BatchClient:
         import openai
 
         timeout = httpx2.Timeout(endpoint.timeout_s, connect=min(CONNECT_S, endpoint.timeout_s / 2))
-        self._client = openai.OpenAI(base_url=endpoint.url, api_key=key, max_retries=0, timeout=timeout)
+        # Minutes pass between two requests: no connection is kept, so none is left open either.
+        http = openai.DefaultHttpxClient(limits=httpx2.Limits(max_keepalive_connections=0))
+        self._client = openai.OpenAI(
+            base_url=endpoint.url, api_key=key, max_retries=0, timeout=timeout, http_client=http
+        )
         self._endpoint = endpoint
         self._key = key
 

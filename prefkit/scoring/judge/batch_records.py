@@ -7,8 +7,8 @@ One JSON file a batch, written durably at each step:
     after the submission   + the batch's id
 
 A file without a batch id may have been submitted just before the process died: the provider is asked for a batch over
-that file first. The key of a request is a hash of the call's id and of everything that is sent, so a changed question
-is never answered by an old reply.
+that file first. The key of a request is a hash of the call's id, of everything that is sent and of where it is sent to,
+so a changed question is never answered by an old reply, and no provider is asked for the batch of another.
 """
 
 import json
@@ -41,9 +41,9 @@ class BatchRecord:
         return Tokens(*self.worst[key])
 
 
-def request_key(call_id: str, body: Mapping[str, Json]) -> str:
-    """32 hex digits, the same for the same call and the same request."""
-    return blake2b(canonical_json({"call": call_id, "body": body}), digest_size=16).hexdigest()
+def request_key(url: str, call_id: str, body: Mapping[str, Json]) -> str:
+    """32 hex digits, the same for the same call and the same request to the same endpoint."""
+    return blake2b(canonical_json({"url": url, "call": call_id, "body": body}), digest_size=16).hexdigest()
 
 
 class BatchRecords:

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 from prefkit.errors import EndpointError, MissingExtraError, RecipeError
 from prefkit.identity import Json
-from prefkit.scoring.config import Price
 from prefkit.scoring.judge.answers import Answered, Blame, Trouble, outcome
 from prefkit.scoring.judge.backoff import Backoff
 from prefkit.scoring.protocol import ScoreFailureKind
+from prefkit.spending import Price
 
 if TYPE_CHECKING:
     import openai
@@ -46,6 +46,11 @@ class Endpoint:
     settings: Mapping[str, Json] = field(default_factory=dict[str, Json])
     """Further settings of every request."""
 
+    @property
+    def who(self) -> str:
+        """What messages call it."""
+        return f"{self.role} {self.model!r}"
+
     def key(self) -> str:
         """The API key. Raises RecipeError when its variable is not set."""
         if self.api_key_env is None:
@@ -53,14 +58,14 @@ class Endpoint:
         key = os.environ.get(self.api_key_env, "").strip()
         if not key:
             raise RecipeError(
-                f"{self.role} {self.model!r} reads its key from the environment variable {self.api_key_env}, which is "
-                f"not set: export {self.api_key_env}=..."
+                f"{self.who} reads its key from the environment variable {self.api_key_env}, which is not set: "
+                f"export {self.api_key_env}=..."
             )
         return key
 
     def mistake(self, trouble: Trouble) -> EndpointError:
         """The one line for a trouble that is the endpoint's. It never holds what a wrong key was answered with."""
-        where = f"{self.role} {self.model!r} at {shown_url(self.url)}"
+        where = f"{self.who} at {shown_url(self.url)}"
         key = f"the key in {self.api_key_env}" if self.api_key_env else "calls without a key"
         match trouble.status:
             case 401 | 403:

@@ -17,10 +17,10 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 from prefkit.scoring.judge.answers import Trouble
-from prefkit.scoring.judge.budget import Budget
 from prefkit.scoring.judge.calls import Call, CallFailure, Reply
 from prefkit.scoring.judge.endpoint import Endpoint, require_client, require_url
 from prefkit.scoring.judge.workers import FEWEST_DOUBTS, Acquaintance, Finished, Workers
+from prefkit.spending import Budget
 
 OpenWorkers = Callable[[Callable[[Finished], None], asyncio.Semaphore], Workers]
 
@@ -37,7 +37,7 @@ class LiveTransport:
         require_url(endpoint.url)
         self._endpoint = endpoint
         self._budget = budget or Budget()
-        self._budget.require_price(endpoint.price, endpoint.model)
+        self._budget.require_price(endpoint.price, endpoint.who)
         self._key = endpoint.key()
         self._concurrency = concurrency
         self._known = Acquaintance()

@@ -4,9 +4,8 @@ import json
 from dataclasses import dataclass
 
 from prefkit.identity import Json
-from prefkit.scoring.config import Price
-from prefkit.scoring.judge.budget import Amount, amount, money
 from prefkit.scoring.judge.calls import Call, Spent
+from prefkit.spending import Amount, Price, amount, money
 
 TOKENS_PER_MESSAGE = 16
 """More than any known chat template adds around a message."""

@@ -7,17 +7,18 @@ the endpoint, which ends the whole run: no new attempt starts, those under way a
 import asyncio
 import ssl
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import cache
 from itertools import count
 from typing import TYPE_CHECKING, TypeAlias
 
 from prefkit.scoring.judge.answers import Answered, Blame, Trouble
-from prefkit.scoring.judge.budget import Amount, Budget
 from prefkit.scoring.judge.calls import Call, CallFailure, Reply
 from prefkit.scoring.judge.endpoint import CONNECT_S, Endpoint, read, unanswered
 from prefkit.scoring.judge.wire import NO_TOKENS, Tokens, request_body, worst_case
 from prefkit.scoring.protocol import ScoreFailureKind
+from prefkit.spending import Amount, Budget
 
 if TYPE_CHECKING:
     import openai
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 Finished: TypeAlias = tuple[Call, Reply | CallFailure]
 
 FEWEST_DOUBTS = 3
+WORKERS_PER_CLIENT = 8
+"""A client looks through all its connections at every request and every reply: with 64 that is a tenth of a call's
+processor time."""
 
 
 @dataclass(slots=True)
@@ -70,9 +74,15 @@ class Workers:
 
     async def run(self, calls: Sequence[Call]) -> None:
         """Returns when every call is finished or, with `mistake` set, when none is under way any more."""
-        queue = iter(calls)
-        async with _client(self._endpoint, self._key) as client:
-            tasks = [asyncio.create_task(self._work(client, queue)) for _ in range(min(self._concurrency, len(calls)))]
+        queue, most = iter(calls), min(self._concurrency, len(calls))
+        async with AsyncExitStack() as open_clients:
+            clients = [
+                await open_clients.enter_async_context(_client(self._endpoint, self._key))
+                for _ in range(0, most, WORKERS_PER_CLIENT)
+            ]
+            tasks = [
+                asyncio.create_task(self._work(clients[number // WORKERS_PER_CLIENT], queue)) for number in range(most)
+            ]
             stopping = asyncio.create_task(self._stopping.wait())
             try:
                 await _first_trouble_or_all(tasks, stopping)

@@ -56,7 +56,7 @@ class World:
         n: int = 6,
         **blocks: object,
     ) -> Version:
-        def opened(config: object, policy: object, cache: object) -> FakeSampler:
+        def opened(config: object, *_: object) -> FakeSampler:
             return FakeSampler(config, respond, failures)  # type: ignore[arg-type]
 
         self.patch.setattr("prefkit.pipeline.build.open_sampler", opened)

@@ -1,11 +1,10 @@
 from collections.abc import Iterable, Sequence
 
-from prefkit.scoring.config import Price
 from prefkit.scoring.judge.backoff import Backoff
-from prefkit.scoring.judge.budget import Budget
 from prefkit.scoring.judge.calls import Call, CallFailure, Reply, Transport
 from prefkit.scoring.judge.endpoint import Endpoint
 from prefkit.scoring.judge.live import LiveTransport
+from prefkit.spending import Budget, Price
 
 PRICE = Price(input=2.5, output=10.0)
 QUICK = Backoff(first_s=0.01, longest_s=0.05)

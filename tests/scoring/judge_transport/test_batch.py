@@ -5,9 +5,9 @@ import pytest
 
 from prefkit.errors import DamageError, EndpointError, RecipeError
 from prefkit.scoring.judge.batch import BatchTransport
-from prefkit.scoring.judge.budget import Budget
 from prefkit.scoring.judge.calls import CallFailure, Reply
 from prefkit.scoring.protocol import ScoreFailureKind
+from prefkit.spending import Budget
 from prefkit.testing import FakeEndpoint, Fault, Script
 from tests.scoring.judge_transport.builders import call, calls, drained, endpoint, failures, live, replies
 
@@ -78,6 +78,15 @@ def test_batch_of_a_changed_question_is_not_answered_by_the_old_reply(tmp_path: 
         killed_while_polling(fake, tmp_path, 1)
         drained(batch(fake, tmp_path), [call(0, "asked in other words")])
         assert len(fake.batches.submitted) == 2
+
+
+def test_batch_of_one_endpoint_is_not_looked_for_at_another_and_is_found_when_its_own_is_back(tmp_path: Path):
+    with FakeEndpoint() as first:
+        killed_while_polling(first, tmp_path, 3)
+        with FakeEndpoint() as second:
+            assert len(replies(drained(batch(second, tmp_path), calls(3)).values())) == 3
+        assert len(replies(drained(batch(first, tmp_path), calls(3)).values())) == 3
+        assert (len(first.batches.submitted), len(second.batches.submitted)) == (1, 1)
 
 
 def test_batch_that_expired_fails_what_was_not_made_and_charges_nothing_for_it(tmp_path: Path):

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from prefkit.errors import EndpointError, MissingExtraError, RecipeError
-from prefkit.scoring.judge.budget import Budget
 from prefkit.scoring.judge.calls import Call, CallFailure, Reply, Transport
 from prefkit.scoring.judge.live import LiveTransport
 from prefkit.scoring.protocol import ScoreFailureKind
+from prefkit.spending import Budget
 from prefkit.testing import FakeEndpoint, Fault, Script
 from tests.scoring.judge_transport.builders import calls, drained, endpoint, failures, live, replies
 

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefkit.errors import RecipeError
-from prefkit.scoring.config import Price
-from prefkit.scoring.judge.budget import TRILLION, Accounts, Amount, Budget, amount, money
+from prefkit.spending import TRILLION, Accounts, Amount, Budget, Price, amount, money
 
 
 def test_money_of_tokens_is_exact_where_floats_are_not():
@@ -104,6 +103,6 @@ def test_budget_of_nothing_is_refused_in_one_line(limits: dict[str, float]):
 
 
 def test_budget_in_money_without_a_price_is_refused_in_one_line():
-    with pytest.raises(RecipeError, match=r"budget\.usd is set and the judge 'j' has no price"):
-        Budget(usd=1.0).require_price(None, "j")
-    Budget(tokens=1).require_price(None, "j")
+    with pytest.raises(RecipeError, match=r"budget\.usd is set and judge 'j' has no price"):
+        Budget(usd=1.0).require_price(None, "judge 'j'")
+    Budget(tokens=1).require_price(None, "judge 'j'")

@@ -1,4 +1,4 @@
-"""Hard limits on what the calls of a build may spend, in tokens and in US dollars.
+"""What calls to paid models cost, and hard limits on what those of a build may spend, in tokens and in US dollars.
 
 Before every attempt its worst case is reserved; afterwards the reservation is settled by what was really used, or stays
 charged whole where that is unknown. At all times
@@ -18,11 +18,22 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
+from pydantic import Field
+
+from prefkit.config import Config
 from prefkit.errors import RecipeError
-from prefkit.scoring.config import Price
 
 TRILLION = 10**12
 TOKENS_PER_PRICE = 10**6
+
+
+class Price(Config):
+    """Money per million tokens, in US dollars."""
+
+    input: float = Field(ge=0)
+    """Per million input tokens."""
+    output: float = Field(ge=0)
+    """Per million output tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +131,11 @@ class Budget:
         with self._lock:
             return self._accounts.spent
 
-    def require_price(self, price: Price | None, model: str) -> None:
-        """Raises RecipeError when money is limited and this model's tokens have no price."""
+    def require_price(self, price: Price | None, who: str) -> None:
+        """Raises RecipeError when money is limited and the tokens of `who` have no price."""
         if self.limits_money and price is None:
             raise RecipeError(
-                f"budget.usd is set and the judge {model!r} has no price, expected what its tokens cost: "
+                f"budget.usd is set and {who} has no price, expected what its tokens cost: "
                 f"add `price: {{input: ..., output: ...}}` (US dollars per million tokens), or limit `budget.tokens`"
             )
 

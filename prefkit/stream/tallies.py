@@ -1,0 +1,124 @@
+"""Tallies: what a stream did since the last optimizer step, as metrics a logger takes.
+
+stream/rows, stream/rows/<source>             rows served, and by where their prompts came from
+stream/staleness_mean, stream/staleness/2-3   steps since a row's sampler got its weights: mean, share of rows
+stream/chosen_score, stream/rejected_score    means of the rows served; by source stream/chosen_score/<source>
+stream/dropped                                rows dropped as too stale
+stream/drawn, stream/prompts                  rows and prompts of new micro-batches, and of these:
+stream/share/<stage>/<outcome>                share of the stage's keys that ended so
+stream/tie, stream/zero_variance              share of candidate pairs that tie; of prompts whose completions all do
+stream/seconds/<stage>                        time
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from typing import cast
+
+import polars as pl
+import pyarrow as pa
+
+from prefkit.selection.outcomes import PromptOutcome, RowOutcome
+from prefkit.stream.protocol import MicroBatch
+
+SELECT, SELECT_ROWS = "select", "select rows"
+SCORES = ("chosen_score", "rejected_score", "score_margin", "score")
+_STEP = "steps_done"
+_READ = {"source": pl.String, "policy_version": pl.Int64, _STEP: pl.Int64, **dict.fromkeys(SCORES, pl.Float64)}
+_NOTHING = pl.DataFrame(schema=_READ)
+_NO_VARIANCE = (PromptOutcome.ALL_TIED, PromptOutcome.NO_CORRECT, PromptOutcome.NO_INCORRECT)
+
+
+class Tallies:
+    """Adds up until the metrics are taken."""
+
+    def __init__(self) -> None:
+        self._oldest = 0
+        """The last bin of staleness that any row fell into, so that a chart has no holes."""
+        self._clear()
+
+    def _clear(self) -> None:
+        self._served = defaultdict[int, list[pa.Table]](list)
+        self._outcomes = defaultdict[str, Counter[str]](Counter)
+        self._seconds = Counter[str]()
+        self._counts = Counter[str]()
+
+    def drawn(self, batch: MicroBatch) -> None:
+        """A micro-batch was drawn."""
+        self._counts["drawn"] += batch.rows.num_rows
+        self._counts["prompts"] += batch.prompts
+        for stage, counts in batch.outcomes.items():
+            self._outcomes[stage].update(counts)
+        for stage, seconds in batch.seconds.items():
+            self.spent(stage, seconds)
+
+    def served(self, rows: pa.Table, step: int) -> None:
+        """Rows, possibly a slice of one, were served when this many steps were done."""
+        self._counts["rows"] += rows.num_rows
+        self._served[step].append(rows.select([name for name in _READ if name in rows.column_names]))
+
+    def dropped(self, rows: int) -> None:
+        """So many rows were dropped as too stale."""
+        self._counts["dropped"] += rows
+
+    def spent(self, stage: str, seconds: float) -> None:
+        """A stage took this long."""
+        self._seconds[stage] += seconds  # type: ignore[assignment]  # a Counter adds any numbers
+
+    def take(self) -> dict[str, float]:
+        """The metrics since the last time, by name; what there was nothing to say of is left out."""
+        metrics: dict[str, float] = {f"stream/{name}": float(count) for name, count in self._counts.items()}
+        metrics |= {f"stream/seconds/{stage}": seconds for stage, seconds in self._seconds.items()}
+        metrics |= _shares(self._outcomes)
+        if self._served:
+            rows = pl.concat([_NOTHING, *(_at(step, tables) for step, tables in self._served.items())], how="diagonal")
+            metrics |= _by_source(rows) | _means(rows) | self._staleness(rows)
+        self._clear()
+        return metrics
+
+    def _staleness(self, rows: pl.DataFrame) -> dict[str, float]:
+        lags = (rows[_STEP] - rows["policy_version"]).drop_nulls()
+        if lags.is_empty():
+            return {}
+        # 0, 1, 2-3, 4-7, ...: the bin of a lag is the number of its binary digits.
+        counts = Counter(lag.bit_length() for lag in lags.to_list())
+        self._oldest = max(self._oldest, *counts)
+        bins = {f"stream/staleness/{_bin(d)}": counts[d] / len(lags) for d in range(self._oldest + 1)}
+        return {"stream/staleness_mean": cast(float, lags.mean()), **bins}
+
+
+def _at(step: int, tables: list[pa.Table]) -> pl.DataFrame:
+    rows = pl.DataFrame(pa.concat_tables(tables, promote_options="permissive").combine_chunks())
+    return rows.with_columns(pl.lit(step).alias(_STEP)).cast({name: _READ[name] for name in [*rows.columns, _STEP]})
+
+
+def _bin(digits: int) -> str:
+    last = (1 << digits) - 1
+    return str(last) if digits < 2 else f"{1 << digits - 1}-{last}"
+
+
+def _shares(outcomes: Mapping[str, Counter[str]]) -> dict[str, float]:
+    metrics: dict[str, float] = {}
+    for stage, counts in outcomes.items():
+        total = max(1, counts.total())
+        name = stage.replace(" ", "_")
+        metrics |= {f"stream/share/{name}/{outcome}": count / total for outcome, count in counts.items()}
+    for name, stage, told in (("tie", SELECT_ROWS, (RowOutcome.TIE,)), ("zero_variance", SELECT, _NO_VARIANCE)):
+        if counts := outcomes.get(stage):
+            metrics[f"stream/{name}"] = sum(counts[outcome] for outcome in told) / max(1, counts.total())
+    return metrics
+
+
+def _by_source(rows: pl.DataFrame) -> dict[str, float]:
+    found = rows.drop_nulls("source").group_by("source").agg(pl.len(), _mean("chosen_score")).sort("source")
+    metrics = {f"stream/rows/{source}": float(count) for source, count, _ in found.iter_rows()}
+    means = found.drop_nulls("chosen_score")
+    return metrics | {f"stream/chosen_score/{source}": mean for source, _, mean in means.iter_rows()}
+
+
+def _means(rows: pl.DataFrame) -> dict[str, float]:
+    means = rows.select(_mean(name) for name in SCORES).row(0, named=True)
+    return {f"stream/{name}": mean for name, mean in means.items() if mean is not None}
+
+
+def _mean(column: str) -> pl.Expr:
+    return pl.col(column).filter(pl.col(column).is_finite()).mean()
