@@ -1,6 +1,6 @@
 # Everything here runs from a fresh clone on a machine with Python >= 3.11, make and PyPI.
 #
-#   make demo     build a small preference dataset on this machine, start to end
+#   make demo     build a small preference dataset on this machine and train on it, start to end
 #   make test     the gate and every test: what has to pass before a change is merged
 #   make test-engines   the tests over real engines, vLLM among them, in an environment of their own (.venv-vllm)
 #   make check    the gate alone: lint, format, types, imports, docs, `prefkit --help`
@@ -34,7 +34,7 @@ $(STAMPS)/torch: $(STAMPS)/venv tools/torch_requirement.py
 	@touch $@
 
 $(STAMPS)/demo: $(STAMPS)/torch pyproject.toml
-	$(PIP) install --quiet --editable '.[transformers,verify]'
+	$(PIP) install --quiet --editable '.[train,verify]'
 	@touch $@
 
 $(STAMPS)/test: $(STAMPS)/torch pyproject.toml

@@ -4,6 +4,7 @@ What a row is measured by are its tokens, the reference, and the reference's own
 the stage. So its numbers do not depend on which rows are dropped.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -11,11 +12,14 @@ import polars as pl
 from prefkit.errors import SourceError
 from prefkit.ledger import Ledger
 from prefkit.pipeline.draws import SAMPLED
-from prefkit.pipeline.measuring import Measured, ReferenceMaker, measured, numbered_prompts, sides_of
+from prefkit.pipeline.measuring import Measured, ReferenceMaker, measured, numbered_prompts, sides_of, with_texts
 from prefkit.pipeline.outcomes import Dropped
 from prefkit.pipeline.recipe import Kind
 from prefkit.pipeline.rows import with_ref_logps
 from prefkit.pipeline.yardstick import Yardstick
+from prefkit.records import COMPLETIONS
+from prefkit.shift.bootstrap import Bootstrap
+from prefkit.shift.coverage import answer_coverage
 from prefkit.shift.data import ROWS, ShiftData
 from prefkit.shift.report import ShiftReport, report
 from prefkit.shift.scores import Scores, row_scores
@@ -67,7 +71,9 @@ class CheckStage:
         self.ledger.add(CHECK, _UNITS[kind], planned, rows["outcome"], [KEPT])
         self.dropped.add(CHECK, rows.filter(pl.col("outcome") != KEPT).with_columns(id=_IDS[kind]))
         kept = (rows["outcome"] == KEPT).arg_true().cast(pl.Int64)
-        told = reported(self.yardstick, found, _only(scores, kept)) if scores and len(kept) else None
+        told = None
+        if scores and len(kept):
+            told = reported(self.yardstick, found, _only(scores, kept), self.facts, self.pins)
         rows = with_ref_logps(rows, found.sides, kind)
         return rows.filter(pl.col("outcome") == KEPT).drop("outcome"), told, found
 
@@ -89,11 +95,21 @@ def scored(yardstick: Yardstick, found: Measured, sides: pl.DataFrame) -> Scores
     return row_scores(found.data(sides), seed=yardstick.config.seed)
 
 
-def reported(yardstick: Yardstick, found: Measured, scores: Scores, unscored: int = 0) -> ShiftReport:
-    """What is said of the rows that have these scores."""
+def reported(
+    yardstick: Yardstick,
+    found: Measured,
+    scores: Scores,
+    facts: FactStore,
+    pins: Mapping[str, int],
+    unscored: int = 0,
+) -> ShiftReport:
+    """What is said of the rows that have these scores; texts are read as of the pins."""
     data = ShiftData(scores.rows.select(ROWS.names()), found.samples, unscored)
     own = found.sides.join(scores.rows.select("row", "side"), on=["row", "side"], how="semi")
-    return report(data, yardstick.limits, scores=scores, retokenised=int(own["retokenised"].sum()))
+    at = pins[COMPLETIONS.name]
+    coverage = answer_coverage(with_texts(facts, own, at), with_texts(facts, found.samples, at), Bootstrap())
+    retokenised = int(own["retokenised"].sum())
+    return report(data, yardstick.limits, scores=scores, coverage=coverage, retokenised=retokenised)
 
 
 def _only(scores: Scores, rows: pl.Series) -> Scores:

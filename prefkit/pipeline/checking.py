@@ -53,7 +53,7 @@ def _checked(
             "expected one at least: raise it"
         )
     scores = scored(yardstick, found, found.sides)
-    return Checked(reported(yardstick, found, scores, unscored), scores)
+    return Checked(reported(yardstick, found, scores, workspace.facts, pins, unscored), scores)
 
 
 def _dropped_prompts(version: Version, yardstick: Yardstick) -> pl.Series:

@@ -19,6 +19,7 @@ from prefkit.ledger import Ledger, StageAccount
 from prefkit.pipeline.completions import KEPT
 from prefkit.pipeline.draws import SAMPLED
 from prefkit.pipeline.labels import SCORED
+from prefkit.pipeline.mixes import LIVE
 from prefkit.pipeline.outcomes import Dropped
 from prefkit.pipeline.publish import PINNED, provenance
 from prefkit.pipeline.ratings import RATED
@@ -40,6 +41,7 @@ from prefkit.stream.opening import RunFiles
 from prefkit.stream.protocol import MicroBatch
 from prefkit.stream.recording import chain, superseded
 from prefkit.stream.replay import SERVED, fated_rows
+from prefkit.stream.sources import ONLY
 
 STAGES = {
     "prompt hygiene": ("task", (KEPT,)),
@@ -61,12 +63,13 @@ SERVING = "serve"
 def version_from_run(run: Run, name: str, workspace: Workspace) -> Version:
     """The version of the rows that the run trained on, in their order; the newest of the name where it is the same.
 
-    Raises RecipeError for a run over a version, which is that version's, and NotFoundError without a recording.
+    Of a mix these are the rows that it sampled: the others are in their own versions. Raises RecipeError for a run
+    that sampled none, and NotFoundError without a recording.
     """
-    if run.record.data is not None:
-        raise RecipeError(f"run {run.name} trained on {run.record.data}, expected one that sampled: use that version")
     recording = RunFiles(run.folder, run.record.id).recording
     asked = RunRecipe.of(run)
+    if asked.train.sync_period is None:
+        raise RecipeError(f"run {run.name} trained on {run.record.data}, expected one that sampled: use that version")
     with workspace.building(name):
         target = resolved(asked.recipe, asked.folder, workspace.policy_cache)
         _bring_facts(recording, workspace.facts)
@@ -140,8 +143,10 @@ def _rows(run: Run, recording: Path) -> tuple[pl.DataFrame, Dropped]:
     """The served rows in the columns of a version of pairs, and the others as outcomes."""
     parts = [
         cast(pl.DataFrame, pl.from_arrow(rows)).with_columns(outcome=pl.Series(fate, dtype=pl.String))
-        for rows, fate in fated_rows(recording)
+        for rows, fate in _sampled(recording)
     ]
+    if not parts:
+        raise RecipeError(f"run {run.name} has sampled no row yet, expected some: go on with `--resume {run.name}`")
     recorded = pl.concat(parts)
     dropped = Dropped()
     dropped.add(SERVING, recorded.filter(pl.col("outcome") != SERVED).with_columns(id="row_id"))
@@ -155,6 +160,13 @@ def _rows(run: Run, recording: Path) -> tuple[pl.DataFrame, Dropped]:
         own = completions.rename({column: form.format(side) for column, form in _SIDE.items()})
         rows = rows.join(own, on=f"{side}_id", how="left", maintain_order="left")
     return rows, dropped
+
+
+def _sampled(recording: Path) -> Iterator[tuple[pa.Table, list[str]]]:
+    """The rows that the run sampled, a table per micro-batch, and the outcome of each."""
+    for event, fate in fated_rows(recording):
+        if event.source in (ONLY, LIVE):
+            yield event.batch.rows, fate
 
 
 _SIDE = {
@@ -186,6 +198,6 @@ def _ledger(recording: Path) -> Ledger:
     for stage, outcomes in counts.items():
         unit, kept = STAGES[stage]
         ledger.put(StageAccount(stage, unit, outcomes.total(), outcomes, sum(outcomes[k] for k in kept)))
-    fates = Counter(outcome for _, fate in fated_rows(recording) for outcome in fate)
+    fates = Counter(outcome for _, fate in _sampled(recording) for outcome in fate)
     ledger.put(StageAccount(SERVING, "row", ledger.kept("tokens"), fates, fates[SERVED]))
     return ledger

@@ -11,13 +11,14 @@ from typing import Protocol
 import polars as pl
 
 from prefkit.errors import DamageError, LedgerError
+from prefkit.pipeline.behind_system import Read, as_read, read_behind, store_behind
 from prefkit.pipeline.draws import SAMPLED, known_draws, planned_draws
 from prefkit.pipeline.logps import known_logps, unknown
 from prefkit.pipeline.recipe import Kind
 from prefkit.pipeline.yardstick import Yardstick
-from prefkit.records import COMPLETIONS, LOGPS, TRAINED
+from prefkit.records import COMPLETIONS, LOGPS, PROMPTS, TRAINED
 from prefkit.shift.data import ShiftData, shift_data
-from prefkit.store.facts import FactStore
+from prefkit.store.facts import FactStore, settled
 
 PAIR_SIDES = ("chosen", "rejected")
 
@@ -93,7 +94,8 @@ def measured(
     """
     draws, overtaken = _drawn(facts, yardstick, prompts, pins, maker)
     samples = draws.filter(pl.col("outcome") == SAMPLED).select("completion_id", "prompt_id", "prompt")
-    texts = pl.concat([sides.select("completion_id", "prompt_id"), samples.select("completion_id", "prompt_id")])
+    read = _read(facts, yardstick, prompts["prompt_id"], pins, maker)
+    texts = pl.concat([x.select("completion_id", as_read("prompt_id", read)) for x in (sides, samples)])
     logps = _scored(facts, yardstick, texts.unique("completion_id", maintain_order=True), pins, maker)
     logps = logps.drop("prompt_id")
     sides = sides.join(prompts, on="prompt_id", how="left", maintain_order="left")
@@ -103,6 +105,14 @@ def measured(
         samples.join(logps, on="completion_id", how="left", maintain_order="left"),
         overtaken,
     )
+
+
+def with_texts(facts: FactStore, completions: pl.DataFrame, at: int) -> pl.DataFrame:
+    """The `prompt` and `text` of completions that carry `prompt` and `completion_id`, in their order."""
+    columns = ["id", "batch_id", "transient", "attempt", "completion"]
+    found = settled(facts.gather(COMPLETIONS, columns, completions["completion_id"].unique(), at))
+    texts = found.select(completion_id="id", text=pl.col("completion").list.last().struct.field("content"))
+    return completions.join(texts, on="completion_id", how="left", maintain_order="left").select("prompt", "text")
 
 
 def known_samples(facts: FactStore, yardstick: Yardstick, prompts: pl.DataFrame, at: Mapping[str, int]) -> pl.DataFrame:
@@ -124,6 +134,17 @@ def _drawn(
         draws = known_samples(facts, yardstick, prompts, pins)
     _require(draws["outcome"].null_count(), draws.height, "samples of the reference", maker)
     return draws, overtaken
+
+
+def _read(
+    facts: FactStore, yardstick: Yardstick, prompt_ids: pl.Series, pins: dict[str, int], maker: ReferenceMaker | None
+) -> Read:
+    """The prompts as the reference reads them."""
+    if maker is None:
+        return read_behind(facts, prompt_ids, yardstick.system, pins[PROMPTS.name])
+    read = store_behind(facts, prompt_ids, yardstick.system)
+    pins[PROMPTS.name] = facts.heads()[PROMPTS.name]
+    return read
 
 
 def _scored(

@@ -127,6 +127,16 @@ class BudgetConfig(Config):
     """Tokens, input and output."""
 
 
+class MixPhase(Config):
+    """Weights that hold for a part of a run."""
+
+    weights: dict[str, float]
+    """By source: its share of the rows that are trained on, divided by their sum. `live` is the recipe's own sampling,
+    everything else a version: `name@v2`, a tag, or a name for its newest."""
+    until: int | None = None
+    """The last optimizer step of the phase; null, for the last phase only, lasts to the end."""
+
+
 class TrainConfig(Config):
     """What `prefkit train` does with the data."""
 
@@ -141,6 +151,8 @@ class TrainConfig(Config):
     """Optimizer steps between resets of the reference to the policy."""
     max_staleness: int | None = Field(default=None, ge=0)
     """Rows sampled more optimizer steps ago than this are dropped; by default those sampled before the last sync."""
+    mix: Annotated[tuple[MixPhase, ...], Field(default=())]
+    """Train on rows of several sources, in phases; or their weights alone, for the whole run."""
     prompts: int = Field(default=64, ge=1)
     """Prompts that are sampled and labelled together."""
     seed: int = Field(default=0, ge=0, lt=2**63)
@@ -151,6 +163,13 @@ class TrainConfig(Config):
     """Arguments of the trainer, under TRL's names."""
 
     model_config = Config.model_config | {"allow_inf_nan": True}  # sync_period: .inf
+
+    @model_validator(mode="before")
+    @classmethod
+    def _weights_alone_are_a_phase(cls, data: object) -> object:
+        if isinstance(data, dict) and isinstance(data.get("mix"), dict):
+            return data | {"mix": [{"weights": data["mix"]}]}
+        return data
 
 
 class Recipe(Config):

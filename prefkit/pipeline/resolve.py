@@ -11,6 +11,7 @@ from pathlib import Path
 
 from prefkit.errors import RecipeError
 from prefkit.identity import Json, content_id
+from prefkit.pipeline.behind_system import system_of
 from prefkit.pipeline.comparing import Judge
 from prefkit.pipeline.draws import Block
 from prefkit.pipeline.labels import Labeller
@@ -109,7 +110,7 @@ def resolved_check(config: CheckConfig, recipe: Recipe, folder: Path, cache: Pat
 def yardstick_of(config: CheckConfig, recipe: Recipe, reference: Reference, model_id: str) -> Yardstick:
     """The check by a reference whose id is known."""
     longest = config.max_new_tokens or (recipe.sample[0].max_new_tokens if recipe.sample else MAX_NEW_TOKENS)
-    return Yardstick(config.model_copy(update={"max_new_tokens": longest}), reference, model_id)
+    return Yardstick(config.model_copy(update={"max_new_tokens": longest}), reference, model_id, system_of(recipe))
 
 
 def placed_reference(config: CheckConfig, recipe: Recipe, folder: Path) -> Reference:

@@ -5,9 +5,11 @@ folder is. A run over a version, or over a file of prompts, can also start where
 """
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import polars as pl
 import pyarrow as pa
@@ -17,6 +19,7 @@ from prefkit.identity import Json, content_id
 from prefkit.ledger import Ledger
 from prefkit.pipeline.build import fed_imports
 from prefkit.pipeline.imports import source_tasks
+from prefkit.pipeline.mixes import LIVE, decisive, placed_mix, refuse_mix, sources_of
 from prefkit.pipeline.prompts import KEPT, numbered, prompt_stage
 from prefkit.pipeline.publish import PINNED
 from prefkit.pipeline.recipe import Recipe, TrainConfig
@@ -45,13 +48,27 @@ class RunStart:
     recipe: Recipe
     folder: Path
     data: str | None = None
-    """A version; by default the newest of the recipe's name. Only without a `sync_period`."""
+    """A version; by default the newest of the recipe's name. Only without a `sync_period` and without a mix."""
     name: str | None = None
     """By default the recipe's name and a number."""
     reproducible: bool = True
     """Whether the same run would give the same weights. Then another run of the same recipe has the same id."""
     ranks: int = 1
     """How many processes train together: batches, so rows and weights, depend on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What a run draws its rows from."""
+
+    train: TrainConfig
+    """As asked for, with versions by label."""
+    files: Mapping[str, pa.Table]
+    """Of its folder."""
+    identity: Mapping[str, Json]
+    """What of them decides its rows."""
+    told: str | None
+    """For people; None for own samples alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,32 +93,66 @@ def started_run(start: RunStart, workspace: Workspace) -> Run:
     target = resolved(start.recipe, start.folder, cache)
     policy = policy_of(start.recipe, start.folder)
     weights = policy_id(policy.model, cache, policy.revision)
-    if train.sync_period is None:
-        version = _version(start, workspace)
-        kept, rows, source = DATA, version_pairs(version), version.manifest["content_hash"]
-    else:
-        _require_live(start)
-        version = None
-        kept, rows = PROMPTS, run_prompts(target, workspace)
-        source = target.fingerprint
+    begun = _begun(start, train, target, workspace)
     run = runs.prepare(name)
-    run.keep(kept, rows)
-    identity: dict[str, Json] = {"data": source, "policy": weights, "train": _decisive(train)}
+    for file, rows in begun.files.items():
+        run.keep(file, rows)
+    identity: dict[str, Json] = {**begun.identity, "policy": weights, "train": _decisive(train)}
     if start.ranks > 1:
         identity["ranks"] = start.ranks
     noise = "" if start.reproducible else f"-{uuid.uuid4().hex[:8]}"
     record = RunRecord(
         id=content_id("run", identity).hex()[:16] + noise,
         method=train.method,
-        recipe=start.recipe.model_dump(mode="json"),
+        recipe=start.recipe.model_copy(update={"train": begun.train}).model_dump(mode="json"),
         folder=str(start.folder),
         policy_id=weights,
-        data=version.label if version else None,
+        data=begun.told,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         ranks=start.ranks,
     )
     run.begin(record)
     return run
+
+
+def _begun(start: RunStart, train: TrainConfig, target: Resolved, workspace: Workspace) -> Begun:
+    if train.mix:
+        return _begun_mix(start, train, target, workspace)
+    if train.sync_period is None:
+        version = _version(start, workspace)
+        identity = {"data": version.manifest["content_hash"]}
+        return Begun(train, {DATA: version_pairs(version)}, identity, version.label)
+    _require_live(start)
+    return Begun(train, {PROMPTS: run_prompts(target, workspace)}, {"data": target.fingerprint}, None)
+
+
+def _begun_mix(start: RunStart, train: TrainConfig, target: Resolved, workspace: Workspace) -> Begun:
+    if start.data is not None:
+        raise RecipeError(
+            f"--data {start.data} was given and train.mix is set, expected one of them: name the version in train.mix"
+        )
+    placed, versions = placed_mix(train, workspace.versions)
+    files = {data_file(label): version_pairs(version) for label, version in versions.items()}
+    source = None
+    if train.sync_period is not None:
+        _require_live(start)
+        files[PROMPTS] = run_prompts(target, workspace)
+        source = target.fingerprint
+    identity = {"data": source, "mix": decisive(placed, versions)}
+    return Begun(placed, files, identity, " + ".join(sources_of(placed)))
+
+
+def data_file(source: str) -> str:
+    """The file of a run that holds what a source of its mix draws from."""
+    return PROMPTS if source == LIVE else f"{DATA}-{source}"
+
+
+def trained_prompts(run: Run) -> pl.Series:
+    """The ids of the prompts that a run samples from, or whose rows it trains on."""
+    train = Recipe.model_validate(run.record.recipe).train
+    mixed = [data_file(source) for source in sources_of(train)] if train else []
+    files = mixed or [PROMPTS if run.record.data is None else DATA]
+    return pl.concat([cast(pl.Series, pl.from_arrow(run.kept(file)["prompt_id"])) for file in files])
 
 
 def trained_by(recipe: Recipe) -> TrainConfig:
@@ -122,6 +173,7 @@ def trained_by(recipe: Recipe) -> TrainConfig:
         )
     refuse_reference(train.reference, train.reference_reset_period)
     clock_of(train)
+    refuse_mix(train)
     return train
 
 
@@ -220,6 +272,6 @@ def _require_live(start: RunStart) -> None:
 
 def _decisive(train: TrainConfig) -> Json:
     """What of the block decides rows and weights, in a form that can be hashed: JSON has no infinity."""
-    told: dict[str, Json] = train.model_dump(mode="json")
+    told: dict[str, Json] = train.model_dump(mode="json", exclude={"mix"})
     period = train.sync_period
     return told | {"sync_period": None if period is None else f"{period:g}"}

@@ -51,12 +51,16 @@ class StoredSource:
         places, _ = prompt_places(self._rows.num_rows, self._seed, cursor, self.prompts_at(cursor))
         return MicroBatch(cursor, len(places), 0, self._rows.take(np.asarray(places)))
 
+    @property
+    def policy_version(self) -> int:
+        """See Source: nothing is sampled."""
+        return 0
+
     def begin_attempt(self, attempt: int) -> None:
         """See Source."""
 
     def sync(self, weights: Weights, policy_version: int) -> None:
-        """See Source."""
-        raise SyncError("a stored version has no sampler, expected no sync: this is a bug, please report it")
+        """See Source: its rows are what they were."""
 
     def reset_reference(self, weights: Weights, policy_version: int) -> None:
         """See Source."""

@@ -1,5 +1,6 @@
-"""From a run to the stream its trainer reads: live over a policy in training, or over the rows of a version."""
+"""From a run to the sources of its stream: live over a policy in training, the rows of a version, or a mix of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -7,11 +8,12 @@ from typing import cast
 
 import polars as pl
 
-from prefkit.errors import RecipeError
+from prefkit.pipeline.behind_system import system_of
 from prefkit.pipeline.live import Engines, LiveSource, Synced
+from prefkit.pipeline.mixes import LIVE, phases_of, sources_of
 from prefkit.pipeline.recipe import POLICY, BudgetConfig, Recipe, TrainConfig
 from prefkit.pipeline.resolve import Resolved, placed_policy, resolved
-from prefkit.pipeline.running import DATA, PROMPTS, policy_of
+from prefkit.pipeline.running import DATA, PROMPTS, data_file, policy_of
 from prefkit.pipeline.stored import StoredSource, stored_rows
 from prefkit.pipeline.training_rows import BehaviorSums, ModelSums, ReferenceSums, StoredSums
 from prefkit.sampling.protocol import Sampler
@@ -25,6 +27,7 @@ from prefkit.spending import Budget
 from prefkit.store.runs import Run
 from prefkit.stream.protocol import Source
 from prefkit.stream.ranks import Ranks, from_first, on_each
+from prefkit.stream.sources import Sources
 
 ROWS = "rows"
 """File of a run over a version: its rows as it trains on them."""
@@ -54,28 +57,62 @@ class RunRecipe:
         return cast("int | None", self.train.args.get("max_length", MAX_LENGTH))
 
 
-def opened_source(asked: RunRecipe, cache: Path, ranks: Ranks) -> Source:
-    """The run's source with everything it needs in memory, on each rank; `cache` remembers digests of large files."""
+def opened_sources(asked: RunRecipe, cache: Path, ranks: Ranks) -> Sources:
+    """The run's sources with everything they need in memory, on each rank; `cache` remembers digests of large files."""
+    if asked.train.mix:
+        versions = [name for name in sources_of(asked.train) if name != LIVE]
+        from_first(ranks, partial(_prepare_mixed, asked, versions))
+        return on_each(ranks, partial(_mixed_sources, asked, versions, cache, ranks))
     if asked.train.sync_period is None:
         from_first(ranks, partial(_prepare_rows, asked))
-        return on_each(ranks, lambda: StoredSource(asked.run.kept(ROWS), asked.train.seed))
-    return on_each(ranks, partial(_live_source, asked, cache, ranks))
+        return Sources.only(on_each(ranks, partial(_stored_source, asked, ROWS)))
+    return Sources.only(on_each(ranks, partial(_live_source, asked, cache, ranks)))
+
+
+def _mixed_sources(asked: RunRecipe, versions: Sequence[str], cache: Path, ranks: Ranks) -> Sources:
+    sources: dict[str, Source] = {name: _stored_source(asked, _rows_file(name)) for name in versions}
+    if asked.train.sync_period is not None:
+        sources[LIVE] = _live_source(asked, cache, ranks)
+    return Sources(sources, phases_of(asked.train))
+
+
+def _stored_source(asked: RunRecipe, file: str) -> StoredSource:
+    return StoredSource(asked.run.kept(file), asked.train.seed)
+
+
+def _rows_file(version: str) -> str:
+    return f"{ROWS}-{version}"
 
 
 def _prepare_rows(asked: RunRecipe) -> None:
     """Writes the rows of a version as the run trains on them, where they are not there yet."""
-    if not (asked.run.folder / f"{ROWS}.arrow").exists():
+    if _is_missing(asked, ROWS):
         pairs = cast(pl.DataFrame, pl.from_arrow(asked.run.kept(DATA)))
-        tokens, reference = open_tokens(_model(asked)), _stored_reference(asked, pairs)
-        asked.run.keep(ROWS, stored_rows(pairs, tokens, reference, asked.max_length, _system(asked.recipe)))
+        _write_rows(asked, ROWS, pairs, StoredSums() if _holds_sums(asked, pairs) else _reference_sums(asked))
 
 
-def _stored_reference(asked: RunRecipe, pairs: pl.DataFrame) -> ReferenceSums:
+def _prepare_mixed(asked: RunRecipe, versions: Sequence[str]) -> None:
+    """The same for the versions of a mix. Their own sums may be of any reference, so none is taken from them."""
+    if missing := [name for name in versions if _is_missing(asked, _rows_file(name))]:
+        sums = _reference_sums(asked)
+        for name in missing:
+            pairs = cast(pl.DataFrame, pl.from_arrow(asked.run.kept(data_file(name))))
+            _write_rows(asked, _rows_file(name), pairs, sums)
+
+
+def _is_missing(asked: RunRecipe, file: str) -> bool:
+    return not (asked.run.folder / f"{file}.arrow").exists()
+
+
+def _write_rows(asked: RunRecipe, file: str, pairs: pl.DataFrame, sums: ReferenceSums) -> None:
+    rows = stored_rows(pairs, open_tokens(_model(asked)), sums, asked.max_length, system_of(asked.recipe))
+    asked.run.keep(file, rows)
+
+
+def _reference_sums(asked: RunRecipe) -> ReferenceSums:
     """What scores the rows of a version; a model, where there is one, is gone before training begins."""
     if asked.train.reference == "behavior":
         return BehaviorSums()
-    if _holds_sums(asked, pairs):
-        return StoredSums()
     return ModelSums(open_live_reference(_model(asked), asked.run.record.policy_id))
 
 
@@ -83,7 +120,8 @@ def _holds_sums(asked: RunRecipe, pairs: pl.DataFrame) -> bool:
     """Whether the version was checked against this very policy, over the tokens that the run will train on."""
     check = asked.recipe.check
     return (
-        "ref_chosen_logps" in pairs.columns
+        asked.train.reference != "behavior"
+        and "ref_chosen_logps" in pairs.columns
         and check is not None
         and check.reference == POLICY
         and check.max_length == asked.max_length
@@ -114,7 +152,7 @@ def _live_source(asked: RunRecipe, cache: Path, ranks: Ranks) -> LiveSource:
         prompts=asked.train.prompts,
         seed=asked.train.seed,
         max_length=asked.max_length,
-        system=_system(asked.recipe),
+        system=system_of(asked.recipe),
     )
 
 
@@ -157,14 +195,3 @@ def _anchored(asked: RunRecipe) -> LiveReference | None:
 def _model(asked: RunRecipe) -> Reference:
     policy = policy_of(asked.recipe, asked.folder)
     return Reference(policy.model, policy.revision, trust_remote_code=policy.trust_remote_code)
-
-
-def _system(recipe: Recipe) -> str | None:
-    """The system message that all `sample` blocks have. Raises RecipeError where they differ: a pair has one prompt."""
-    systems = {block.system for block in recipe.sample}
-    if len(systems) > 1:
-        raise RecipeError(
-            "`sample` blocks have different `system` messages, expected one: a pair is trained with one prompt; write "
-            "the messages into the prompts, or use one"
-        )
-    return next(iter(systems), None)

@@ -7,7 +7,7 @@ Sampled completions keep the tokens they were sampled as; texts are tokenised as
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import polars as pl
@@ -134,6 +134,8 @@ def _known(row: dict[str, object], side: str) -> Known:
 
 
 def _behavior(row: Trained, known: Known) -> float:
+    if row.retokenised:
+        return math.nan  # its sampler said nothing about these tokens
     if not row.cut and known.behavior_logps is not None:
         return known.behavior_logps
     return math.nan if known.behavior_logprobs is None else sum(known.behavior_logprobs[: row.tokens])
@@ -148,4 +150,6 @@ def _cut(chosen: Trained, rejected: Trained, max_length: int | None) -> tuple[Tr
 def _cut_side(side: Trained, prompt_tokens: int, max_length: int | None) -> Trained:
     completion = [*side.prompt_ids[prompt_tokens:], *side.completion_ids]
     kept = completion if max_length is None else completion[: max(0, max_length - prompt_tokens)]
-    return Trained(side.id, side.prompt_ids[:prompt_tokens], kept, cut=len(completion) - len(kept))
+    return replace(
+        side, prompt_ids=side.prompt_ids[:prompt_tokens], completion_ids=kept, cut=len(completion) - len(kept)
+    )

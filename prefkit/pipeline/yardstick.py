@@ -28,6 +28,8 @@ class Yardstick:
     reference: Reference
     """Where the model is and how it is run."""
     model_id: str
+    system: str | None = None
+    """The system message of the recipe's `sample` blocks, which the reference reads as well."""
 
     @property
     def sampler(self) -> TransformersSampler | VllmSampler:
@@ -44,6 +46,7 @@ class Yardstick:
             "max_new_tokens": config.max_new_tokens or MAX_NEW_TOKENS,
             "seed": OWN_SEEDS + config.seed,
             "dtype": config.dtype,
+            "system": self.system,
         }
         if config.backend == "vllm":
             return VllmSampler.model_validate({"backend": "vllm", **common})
@@ -62,7 +65,11 @@ class Yardstick:
 
     def content(self) -> dict[str, Json]:
         """What decides a report, as plain data."""
-        return {"model_id": self.model_id, **self.config.model_dump(mode="json", exclude=_ELSEWHERE)}
+        return {
+            "model_id": self.model_id,
+            "system": self.system,
+            **self.config.model_dump(mode="json", exclude=_ELSEWHERE),
+        }
 
     def measures_like(self, other: "Yardstick") -> bool:
         """Whether every row has the same numbers by both, whatever the limits."""

@@ -2,13 +2,14 @@
 
 Goes: unfinished drafts; untagged versions past `keep`; pins of versions that are not there; table versions that nothing
 pins. Stays: every tagged version, the newest `keep` of each name, and every fact, unless facts are asked for: then
-those go that no remaining version's recipe names, except the ones that cost money.
+those go that no remaining version's recipe names, except what was imported and what cost money.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from prefkit.records import COMPLETIONS, SCORES
+from prefkit.records import COMPLETIONS, IMPORTED_POLICY, IMPORTS, SCORES
+from prefkit.store.facts import FactStore
 from prefkit.store.files import remove_tree
 from prefkit.store.versions import Version
 from prefkit.store.workspace import Workspace
@@ -55,7 +56,14 @@ def _drop_unnamed(workspace: Workspace, left: Iterable[Version]) -> dict[str, in
         ids = version.provenance["config_ids"]
         samplers |= {*ids["samplers"], *([] if ids["reference"] is None else [ids["reference"]])}
         scorers |= set(ids["scorers"])
+    facts = workspace.facts
     return {
-        COMPLETIONS.name: workspace.facts.drop_rows(COMPLETIONS, "sampler_id", samplers),
-        SCORES.name: workspace.facts.drop_rows(SCORES, "scorer_id", scorers),
+        COMPLETIONS.name: facts.drop_rows(COMPLETIONS, "sampler_id", samplers, {"policy_id": IMPORTED_POLICY}),
+        SCORES.name: facts.drop_rows(SCORES, "scorer_id", scorers | _imported_scorers(facts)),
     }
+
+
+def _imported_scorers(facts: FactStore) -> set[int]:
+    """Whose scores were imported."""
+    held = facts.read(IMPORTS, ["score_ids"]).explode("score_ids").select(id="score_ids")
+    return set(facts.read(SCORES, ["id", "scorer_id"]).join(held, on="id", how="semi")["scorer_id"])

@@ -162,19 +162,23 @@ class LanceFacts:
                 self.files(name).forget_missing()
         return freed
 
-    def drop_rows(self, table: FactTable, column: str, keep: Collection[int]) -> int:
+    def drop_rows(
+        self, table: FactTable, column: str, keep: Collection[int], spared: Mapping[str, str] | None = None
+    ) -> int:
         """Removes from the current version the rows whose column holds no value to keep, unless they cost money.
 
-        Pinned versions still read them. Returns how many went. Needs the workspace alone.
+        Rows stay as well of which a column begins as `spared` says. Pinned versions still read what goes. Returns how
+        many went. Needs the workspace alone.
         """
         dataset = self._dataset(table.name)
         if dataset is None:
             return 0
         unnamed = f"NOT ({_one_of(column, sorted(keep))})"
         paid = " AND (cost IS NULL OR cost = 0)" if "cost" in table.schema.names else ""
+        others = "".join(f" AND NOT starts_with({name}, {_literal(text)})" for name, text in (spared or {}).items())
         before = dataset.count_rows()
         version = dataset.version
-        dataset.delete(unnamed + paid)
+        dataset.delete(unnamed + paid + others)
         self._committed(table.name, version, dataset)
         left = dataset.count_rows()
         self._merge(table.name, TIERS[-1])  # rewrites files with deleted rows: a file's rows are those on record again

@@ -1,7 +1,9 @@
 """Runs: trainings, each a folder that holds all that it needs to go on and to be replayed.
 
     runs/<name>/run.json        what the run is, written once at its start
-                prompts.arrow   what it samples from, or data.arrow: the rows of a version as it trains on them
+                prompts.arrow   what it samples from
+                data.arrow      the rows of the version it trains on; of a mix data-<version>.arrow each
+                rows.arrow      the same as it trains on them
                 recording/  stream/  checkpoint-N/  metrics.jsonl  model/
                 outcome.json    how it ended, written once at its end
 
@@ -40,7 +42,7 @@ class RunRecord:
     policy_id: str
     """The weights it starts from."""
     data: str | None
-    """The version it trains on; None for a run that samples."""
+    """What it trains on, for people: a version, or the sources of a mix; None for its own samples alone."""
     created: str
     ranks: int = 1
     """How many processes train together: each serves its share of the rows."""

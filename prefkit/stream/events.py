@@ -42,7 +42,15 @@ class NewRows:
     """The number of its first row: how many rows of the chain came before it."""
     batch: MicroBatch
     source: str = ""
-    """Which source of a mix it came from; empty where there is only one."""
+    """Which source of a mix it came from; empty without a mix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """Of a mix, these waiting rows are served next. Without a mix, rows are served in the order they were recorded."""
+
+    rows: tuple[int, ...]
+    """Their numbers, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +91,11 @@ class End:
     """Of the chain, since its beginning."""
 
 
-Event: TypeAlias = Start | NewRows | Sync | Drop | Reset | End
+Event: TypeAlias = Start | NewRows | Serve | Sync | Drop | Reset | End
 
-_KIND = {Start: "start", NewRows: "micro_batch", Sync: "sync", Drop: "drop", Reset: "reset", End: "end"}
+_KIND = {
+    Start: "start", NewRows: "micro_batch", Serve: "serve", Sync: "sync", Drop: "drop", Reset: "reset", End: "end",
+}  # fmt: skip
 
 
 def encode(event: Event) -> bytes:
@@ -122,6 +132,8 @@ def decode(data: pa.Buffer) -> Event:
             first_row, source = head.pop("first_row"), head.pop("source")
             (_, rows), *facts = _tables(data, begins, head.pop("tables"))
             return NewRows(first_row, MicroBatch(rows=rows, facts=dict(facts), **head), source)
+        case "serve":
+            return Serve(tuple(head["rows"]))
         case "sync":
             return Sync(**head | {"stale": tuple(head["stale"])})
         case "drop":

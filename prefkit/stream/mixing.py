@@ -1,4 +1,4 @@
-"""Mixing: which of several sources serves the next chunk, by weight, without chance.
+"""Mixing: which of several sources serves the next row, by weight, without chance.
 
 Of the sources that are due, the one whose next turn must come soonest (Tijdeman 1980, "The chairman assignment
 problem"). With k sources at constant weights every source's count then differs from its share by at most
@@ -17,12 +17,12 @@ from prefkit.errors import RecipeError
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """Weights that hold up to a position (steps or rows, whatever the mix is asked with); None: to the end."""
+    """Weights that hold up to a position (steps or rows, whatever the mix is asked with)."""
 
     weights: Mapping[str, float]
     """By source; a source that is not named, or weighs 0, has no turn."""
     until: int | None = None
-    """The first position that is not in the phase."""
+    """The first position that is not in the phase; None: it lasts to the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ class Mix:
         state = state or MixState()
         self._phases = phases
         self._phase, self._ended, self._turns = state.phase, set(state.ended), dict(state.turns or {})
+        self._weights = self._left()
 
     @property
     def state(self) -> MixState:
@@ -55,11 +56,12 @@ class Mix:
 
         A phase whose sources have all ended is over before its position is.
         """
-        while not (weights := self._weights()) or not self._lasts(position):
+        while not self._weights or not self._lasts(position):
             if self._phase + 1 == len(self._phases):
                 return None
             self._phase, self._turns = self._phase + 1, {}
-        return _due(weights, self._turns)
+            self._weights = self._left()
+        return _due(self._weights, self._turns)
 
     def took(self, source: str) -> None:
         """The source has taken its turn."""
@@ -69,8 +71,10 @@ class Mix:
         """The source has nothing left: its weight goes to the others, in proportion to theirs."""
         self._ended.add(source)
         self._turns = {}
+        self._weights = self._left()
 
-    def _weights(self) -> dict[str, Fraction]:
+    def _left(self) -> dict[str, Fraction]:
+        """The weights of the phase, without the sources that have ended."""
         weights = self._phases[self._phase].weights
         # The number as it is written: 0.1 is a tenth, so that shares can be met exactly.
         return {s: Fraction(repr(float(w))) for s, w in weights.items() if w and s not in self._ended}

@@ -6,16 +6,15 @@ from functools import partial
 from itertools import dropwhile, takewhile
 from pathlib import Path
 
-import pyarrow as pa
-
 from prefkit.errors import DamageError
 from prefkit.stream.clock import Clock
 from prefkit.stream.events import NewRows, Start, Sync
 from prefkit.stream.kept import SavesAt
-from prefkit.stream.protocol import Source, Weights
+from prefkit.stream.protocol import Weights
 from prefkit.stream.ranked import RankedKeeper, RankedSource, RankedTape
 from prefkit.stream.ranks import Ranks, Share, from_first
 from prefkit.stream.recording import Frame, Recorder, chain, newest_attempt, stands
+from prefkit.stream.sources import Sources, Waiting
 from prefkit.stream.state import StreamState, read_state
 from prefkit.stream.stream import PreferenceStream
 from prefkit.stream.tape import Tape
@@ -45,7 +44,7 @@ class RunFiles:
 class Setting:
     """What a stream works with, beside its run."""
 
-    source: Source
+    sources: Sources
     """The same on every rank."""
     clock: Clock
     saves_at: SavesAt
@@ -76,9 +75,10 @@ def resumed_stream(run: RunFiles, step: int, setting: Setting, opened: Callable[
 
 
 def _stream(run: RunFiles, setting: Setting, tape: RankedTape) -> PreferenceStream:
-    source, ranks = RankedSource(setting.source, setting.ranks), setting.ranks
+    ranks = setting.ranks
+    sources = setting.sources.through(lambda source: RankedSource(source, ranks))
     keeper = RankedKeeper(ranks, run.states, setting.saves_at)
-    return PreferenceStream(source, setting.clock, tape, keeper, setting.share)
+    return PreferenceStream(sources, setting.clock, tape, keeper, setting.share)
 
 
 def _begun_tape(run: RunFiles) -> Tape:
@@ -101,16 +101,17 @@ def _state(run: RunFiles, step: int) -> StreamState:
     return state
 
 
-def _before(run: RunFiles, state: StreamState) -> tuple[dict[int, pa.Table], str | None]:
+def _before(run: RunFiles, state: StreamState) -> tuple[dict[int, Waiting], str | None]:
     """Of what was recorded before a state: the rows that waited, by number, and the digest of the last sync."""
     wanted = set(state.waiting)
-    waiting: dict[int, pa.Table] = {}
+    waiting: dict[int, Waiting] = {}
     synced = None
     for frame in takewhile(partial(_is_before, state), chain(run.recording)):
         if isinstance(frame.event, NewRows):
             rows, first = frame.event.batch.rows, frame.event.first_row
-            inside = wanted & set(range(first, first + rows.num_rows))
-            waiting |= {number: rows.slice(number - first, 1) for number in inside}
+            for number in wanted & set(range(first, first + rows.num_rows)):
+                known = rows.slice(number - first, 1)
+                waiting[number] = Waiting(number, frame.event.source, known.to_pylist()[0], known)
         elif isinstance(frame.event, Sync):
             synced = frame.event.digest
     return waiting, synced

@@ -27,7 +27,7 @@ class MicroBatch:
     prompts: int
     """How many prompts it took."""
     policy_version: int
-    """The optimizer step whose weights sampled it; rows of a version carry their own and this is 0."""
+    """The optimizer step whose weights sampled it; 0 for rows of a version."""
     rows: pa.Table
     """What a trainer may see, one row each, in order; has `policy_version` (null: not sampled by this run)."""
     facts: Mapping[str, pa.Table] = field(default_factory=dict[str, pa.Table])
@@ -40,6 +40,11 @@ class MicroBatch:
 
 class Source(Protocol):
     """Where micro-batches come from."""
+
+    @property
+    def policy_version(self) -> int:
+        """The optimizer step whose weights it samples with; 0 for a version."""
+        ...
 
     def begin_attempt(self, attempt: int) -> None:
         """What is drawn from now on belongs to this attempt of the run."""
@@ -54,7 +59,9 @@ class Source(Protocol):
         ...
 
     def sync(self, weights: Weights, policy_version: int) -> None:
-        """From now on samples from these weights. Raises SyncError when the sampler does not say what they say."""
+        """From now on samples from these weights, where it samples. Raises SyncError when the sampler does not say what
+        they say.
+        """
         ...
 
     def reset_reference(self, weights: Weights, policy_version: int) -> None:

@@ -29,6 +29,11 @@ class RankedSource:
         self._aside: dict[int, MicroBatch] = {}
         self._attempt: int | None = None
 
+    @property
+    def policy_version(self) -> int:
+        """See Source."""
+        return self._source.policy_version
+
     def begin_attempt(self, attempt: int) -> None:
         """See Source."""
         if attempt != self._attempt:
@@ -76,10 +81,10 @@ class RankedTape:
         self._tape = opened()
         return self._tape.place
 
-    def played(self, cursor: int, policy_version: int) -> NewRows | None:
+    def played(self, source: str, cursor: int, policy_version: int) -> NewRows | None:
         """See Tape."""
         event, self.place = from_first(
-            self._ranks, lambda: (self._held.played(cursor, policy_version), self._held.place)
+            self._ranks, lambda: (self._held.played(source, cursor, policy_version), self._held.place)
         )
         return event
 

@@ -39,7 +39,7 @@ class StreamState:
     frames: int
     """How many frames its file held."""
     cursors: Mapping[str, int]
-    """By source (`""` where there is only one), how many prompts it has taken."""
+    """By source (`""` without a mix), how many prompts it has taken."""
     waiting: tuple[int, ...]
     """Numbers of the rows that are recorded and neither served nor dropped, in order."""
     rows_recorded: int
@@ -51,6 +51,7 @@ class StreamState:
     reference_version: int
     """The step whose weights the reference holds."""
     mix: MixState = field(default_factory=MixState)
+    """Whose turn it is among several sources."""
 
     def version_of(self, model: str) -> int:
         """The step whose weights a model of MODELS holds."""

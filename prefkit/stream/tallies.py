@@ -1,6 +1,7 @@
 """Tallies: what a stream did since the last optimizer step, as metrics a logger takes.
 
 stream/rows, stream/rows/<source>             rows served, and by where their prompts came from
+stream/mix/<source>                           share of the rows served, by source of a mix
 stream/staleness_mean, stream/staleness/2-3   steps since a row's sampler got its weights: mean, share of rows
 stream/chosen_score, stream/rejected_score    means of the rows served; by source stream/chosen_score/<source>
 stream/dropped                                rows dropped as too stale
@@ -19,6 +20,7 @@ import pyarrow as pa
 
 from prefkit.selection.outcomes import PromptOutcome, RowOutcome
 from prefkit.stream.protocol import MicroBatch
+from prefkit.stream.sources import ONLY
 
 SELECT, SELECT_ROWS = "select", "select rows"
 SCORES = ("chosen_score", "rejected_score", "score_margin", "score")
@@ -38,6 +40,7 @@ class Tallies:
 
     def _clear(self) -> None:
         self._served = defaultdict[int, list[pa.Table]](list)
+        self._mixed = Counter[str]()
         self._outcomes = defaultdict[str, Counter[str]](Counter)
         self._seconds = Counter[str]()
         self._counts = Counter[str]()
@@ -51,9 +54,10 @@ class Tallies:
         for stage, seconds in batch.seconds.items():
             self.spent(stage, seconds)
 
-    def served(self, rows: pa.Table, step: int) -> None:
-        """Rows, possibly a slice of one, were served when this many steps were done."""
+    def served(self, rows: pa.Table, step: int, source: str = ONLY) -> None:
+        """Rows, possibly a slice of one, were served when this many steps were done, by this source of a mix."""
         self._counts["rows"] += rows.num_rows
+        self._mixed[source] += rows.num_rows
         self._served[step].append(rows.select([name for name in _READ if name in rows.column_names]))
 
     def dropped(self, rows: int) -> None:
@@ -68,7 +72,7 @@ class Tallies:
         """The metrics since the last time, by name; what there was nothing to say of is left out."""
         metrics: dict[str, float] = {f"stream/{name}": float(count) for name, count in self._counts.items()}
         metrics |= {f"stream/seconds/{stage}": seconds for stage, seconds in self._seconds.items()}
-        metrics |= _shares(self._outcomes)
+        metrics |= _shares(self._outcomes) | _mixed(self._mixed)
         if self._served:
             rows = pl.concat([_NOTHING, *(_at(step, tables) for step, tables in self._served.items())], how="diagonal")
             metrics |= _by_source(rows) | _means(rows) | self._staleness(rows)
@@ -106,6 +110,10 @@ def _shares(outcomes: Mapping[str, Counter[str]]) -> dict[str, float]:
         if counts := outcomes.get(stage):
             metrics[f"stream/{name}"] = sum(counts[outcome] for outcome in told) / max(1, counts.total())
     return metrics
+
+
+def _mixed(rows: Counter[str]) -> dict[str, float]:
+    return {f"stream/mix/{source}": count / rows.total() for source, count in rows.items() if source != ONLY}
 
 
 def _by_source(rows: pl.DataFrame) -> dict[str, float]:

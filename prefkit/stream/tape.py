@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefkit.stream.events import Base, Drop, End, NewRows, Reset, Start, Sync
+from prefkit.stream.events import Base, Drop, End, NewRows, Reset, Serve, Start, Sync
 from prefkit.stream.recording import Frame, Recorder
 
-Told = Sync | Drop | Reset | End
+Told = Serve | Sync | Drop | Reset | End
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +55,14 @@ class Tape:
         """Where it stands."""
         return Place(self._start.run_id, self._start.attempt, self._position)
 
-    def played(self, cursor: int, policy_version: int) -> NewRows | None:
-        """The micro-batch from this prompt on as recorded; None when it has to be drawn."""
+    def played(self, source: str, cursor: int, policy_version: int) -> NewRows | None:
+        """The source's micro-batch from this prompt on as recorded; None when it has to be drawn."""
         event = self._ahead.event if self._ahead else None
-        if isinstance(event, NewRows) and (event.batch.cursor, event.batch.policy_version) == (cursor, policy_version):
-            self._advance()
-            return event
+        if isinstance(event, NewRows):
+            batch = event.batch
+            if (event.source, batch.cursor, batch.policy_version) == (source, cursor, policy_version):
+                self._advance()
+                return event
         self._leave()
         return None
 
@@ -69,7 +71,7 @@ class Tape:
         return self._record(drawn)
 
     def tell(self, event: Told) -> Place:
-        """An event of the clock: the same as recorded, or recorded now."""
+        """An event of the stream: the same as recorded, or recorded now."""
         if self._ahead and self._ahead.event == event:
             return self._advance()
         self._leave()

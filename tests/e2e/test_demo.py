@@ -20,13 +20,15 @@ ARITHMETIC = Path(__file__).parents[2] / "recipes" / "arithmetic"
 
 
 def copied(folder: Path, problems: int) -> Path:
-    """The recipe, its policy and the first problems in a folder with a workspace; the recipe's path."""
+    """The recipe without its training, its policy and the first problems in a folder with a workspace; its path."""
     folder.mkdir(exist_ok=True)
     shutil.copytree(ARITHMETIC / "policy", folder / "policy")
     lines = (ARITHMETIC / "problems.jsonl").read_text().splitlines()[:problems]
     (folder / "problems.jsonl").write_text("\n".join(lines))
     Workspace.create(folder)
-    return Path(shutil.copy(ARITHMETIC / "recipe.yaml", folder))
+    recipe = folder / "recipe.yaml"
+    recipe.write_text((ARITHMETIC / "recipe.yaml").read_text().partition("train:")[0])
+    return recipe
 
 
 def built(recipe: Path, *overrides: str) -> Built:

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import polars as pl
 import pytest
@@ -12,6 +13,7 @@ import prefkit.pipeline.reference_maker as maker
 from prefkit.cli import main
 from prefkit.cli.check import asked_yardstick
 from prefkit.errors import RecipeError, SourceError
+from prefkit.pipeline.behind_system import system_of
 from prefkit.pipeline.build import Built
 from prefkit.pipeline.checking import check, row_columns
 from prefkit.pipeline.dry_run import dry_run_of
@@ -337,3 +339,29 @@ def test_reference_by_folder_and_by_name_of_the_policy_are_one_check(workspace: 
 def _shared(*shares: Sequence[float]) -> Recipe:
     block = {"backend": "transformers", "max_new_tokens": 64}
     return own(sample=[block | {"prompt_share": list(share)} for share in shares])
+
+
+def test_reference_reads_the_system_message_that_the_policy_read(tmp_path: Path) -> None:
+    workspace = policy_workspace(tmp_path)
+    block = {"backend": "transformers", "n": 4, "max_new_tokens": 64, "system": "Answer with care."}
+    select = {"kind": "threshold", "desirable_at": 0.5}
+    recipe = own(name="behind", sample=block, select=select, check={"reference": "policy", "store_ref_logps": True})
+    version = built(workspace, recipe).version
+    rows = version.frame().collect()
+    assert (rows["ref_logps"] - rows["behavior_logps"]).abs().max() == pytest.approx(0, abs=1e-4)
+    assert rebuild(version, workspace) == []
+    assert not built(workspace, recipe).new
+
+
+def test_different_system_messages_have_no_one_check() -> None:
+    blocks = [{"backend": "fake", "system": system} for system in ("Be brief.", "Be kind.")]
+    with pytest.raises(RecipeError, match="different `system` messages"):
+        system_of(own(sample=blocks))
+
+
+def test_report_tells_which_answers_of_the_reference_the_rows_cover(mixed: Built) -> None:
+    shift = mixed.version.content["shift"]
+    assert shift is not None
+    coverage = cast("dict[str, dict[str, float]]", shift["coverage"])
+    assert coverage["share"]["value"] > coverage["other"]["value"] + 0.2
+    assert coverage["informative"] is True

@@ -15,7 +15,9 @@ from prefkit.pipeline.build import build
 from prefkit.pipeline.importing import import_tables
 from prefkit.pipeline.rebuild import rebuild
 from prefkit.pipeline.recipe import Recipe
+from prefkit.records import COMPLETIONS, SCORES
 from prefkit.sources.config import ImportConfig
+from prefkit.store.gc import collect
 from prefkit.store.versions import Version
 from prefkit.store.workspace import Workspace
 
@@ -293,3 +295,13 @@ def test_any_judgments_are_accounted_for_and_every_pair_obeys_them(
         if mean != 0.5:
             wanted[sides if mean > 0.5 else sides[::-1]] = pytest.approx(abs(2 * mean - 1))
     assert winners == wanted
+
+
+def test_gc_facts_keeps_what_was_imported(workspace: Workspace) -> None:
+    imported(workspace, scores=[score("p", "ann", 2), score("p", "bob", 5), score("q", "cyd", 1)])
+    held = workspace.facts.heads()
+    counts = {table.name: workspace.facts.count(table, held[table.name]) for table in (COMPLETIONS, SCORES)}
+    assert all(counts.values())
+    collect(workspace, facts=True)
+    now = workspace.facts.heads()
+    assert {t.name: workspace.facts.count(t, now[t.name]) for t in (COMPLETIONS, SCORES)} == counts

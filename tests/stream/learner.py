@@ -1,6 +1,6 @@
 """A trainer and a source without a model: rows are numbers, weights are what was trained on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -10,8 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from prefkit.stream.clock import Clock
+from prefkit.stream.mixing import Phase
 from prefkit.stream.opening import RunFiles, Setting, begun_stream, can_resume, resumed_stream
 from prefkit.stream.protocol import Logprobed, MicroBatch, Row, TrainingStream, Weights
+from prefkit.stream.sources import Sources
 from prefkit.stream.state import complete_steps
 
 
@@ -49,7 +51,7 @@ class Numbers:
 
     prompts: int = 4
     weights: bytes = b"start"
-    version: int = 0
+    policy_version: int = 0
     drawn: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     attempts: list[int] = field(default_factory=list[int])
     resets: list[int] = field(default_factory=list[int])
@@ -65,7 +67,7 @@ class Numbers:
     def micro_batch(self, cursor: int) -> MicroBatch | None:
         if self.ends_at is not None and cursor >= self.ends_at:
             return None
-        self.drawn.append((cursor, self.version))
+        self.drawn.append((cursor, self.policy_version))
         key = blake2b(self.weights + cursor.to_bytes(8, "little"), digest_size=8).digest()
         count = 0 if self.empty else key[0] % 6
         rows = pa.table(
@@ -73,16 +75,45 @@ class Numbers:
                 "chosen_ids": pa.array([[key[1], place] for place in range(count)], pa.list_(pa.int32())),
                 "chosen_score": pa.array([1.0] * count, pa.float64()),
                 "source": pa.array(["s"] * count, pa.string()),
-                "policy_version": pa.array([self.version] * count, pa.int64()),
+                "policy_version": pa.array([self.policy_version] * count, pa.int64()),
             }
         )
-        return MicroBatch(cursor, self.prompts, self.version, rows, outcomes={"select": {"selected": count}})
+        return MicroBatch(cursor, self.prompts, self.policy_version, rows, outcomes={"select": {"selected": count}})
 
     def sync(self, weights: Weights, policy_version: int) -> None:
-        self.weights, self.version = bytes.fromhex(weights.digest()), policy_version
+        self.weights, self.policy_version = bytes.fromhex(weights.digest()), policy_version
 
     def reset_reference(self, weights: Weights, policy_version: int) -> None:
         self.resets.append(policy_version)
+
+
+@dataclass
+class Finished:
+    """A source of finished rows, so many a micro-batch, which no weights decide."""
+
+    name: str
+    rows: int = 4
+    policy_version: int = 0
+
+    def begin_attempt(self, attempt: int) -> None: ...
+
+    def prompts_at(self, cursor: int) -> int:
+        return self.rows
+
+    def micro_batch(self, cursor: int) -> MicroBatch:
+        rows = pa.table(
+            {
+                "chosen_ids": pa.array([[cursor + place] for place in range(self.rows)], pa.list_(pa.int32())),
+                "chosen_score": pa.array([2.0] * self.rows, pa.float64()),
+                "source": pa.array([self.name] * self.rows, pa.string()),
+                "policy_version": pa.array([None] * self.rows, pa.int64()),
+            }
+        )
+        return MicroBatch(cursor, self.rows, 0, rows)
+
+    def sync(self, weights: Weights, policy_version: int) -> None: ...
+
+    def reset_reference(self, weights: Weights, policy_version: int) -> None: ...
 
 
 @dataclass
@@ -95,6 +126,9 @@ class Run:
     batch: int = 3
     save: int = 2
     source: Numbers = field(default_factory=Numbers)
+    phases: Sequence[Phase] = ()
+    """Of a mix of `live`, which is `source`, and of `stored`."""
+    stored: Mapping[str, Finished] = field(default_factory=dict[str, Finished])
     served: list[list[Row]] = field(default_factory=list[list[Row]])
 
     @property
@@ -103,7 +137,8 @@ class Run:
 
     @property
     def setting(self) -> Setting:
-        return Setting(self.source, self.clock, self.saves_at)
+        sources = Sources({"live": self.source, **self.stored}, self.phases)
+        return Setting(sources if self.phases else Sources.only(self.source), self.clock, self.saves_at)
 
     def saves_at(self, step: int) -> bool:
         return step % self.save == 0

@@ -16,10 +16,12 @@ import pyarrow as pa
 from prefkit.sampling.weights import Logprobed
 from prefkit.stream.clock import Clock
 from prefkit.stream.events import Event, NewRows
+from prefkit.stream.mixing import Phase
 from prefkit.stream.opening import RunFiles, Setting, begun_stream, resumed_stream
 from prefkit.stream.protocol import MicroBatch, Weights
 from prefkit.stream.ranks import Alone, Ranks, Share
 from prefkit.stream.recording import chain
+from prefkit.stream.sources import Sources
 from prefkit.stream.stream import PreferenceStream
 
 T = TypeVar("T")
@@ -97,7 +99,7 @@ class TellingSource:
     sampler: str = "0"
     reference: str = "0"
     attempt: int = 0
-    version: int = 0
+    policy_version: int = 0
     drawn: list[int] = field(default_factory=list[int])
 
     def begin_attempt(self, attempt: int) -> None:
@@ -112,17 +114,31 @@ class TellingSource:
         if not prompts:
             return None
         self.drawn.append(cursor)
-        count = self.rows[crc32(f"{cursor} {self.version}".encode()) % len(self.rows)]
+        count = self.rows[crc32(f"{cursor} {self.policy_version}".encode()) % len(self.rows)]
         name = f"prompt {cursor} sampled by {self.sampler} in {self.attempt} scored by {self.reference}"
-        rows = {"row": [f"{name}: {n}" for n in range(count)], "policy_version": [self.version] * count}
+        rows = {"row": [f"{name}: {n}" for n in range(count)], "policy_version": [self.policy_version] * count}
         table = pa.table(rows, pa.schema([("row", pa.string()), ("policy_version", pa.int64())]))
-        return MicroBatch(cursor, prompts, self.version, table, outcomes={"select": {"selected": count}})
+        return MicroBatch(cursor, prompts, self.policy_version, table, outcomes={"select": {"selected": count}})
 
     def sync(self, weights: Weights, policy_version: int) -> None:
-        self.sampler, self.version = weights.digest(), policy_version
+        self.sampler, self.policy_version = weights.digest(), policy_version
 
     def reset_reference(self, weights: Weights, policy_version: int) -> None:
         self.reference = weights.digest()
+
+
+class FinishedSource(TellingSource):
+    """Micro-batches that the cursor alone decides."""
+
+    def sync(self, weights: Weights, policy_version: int) -> None: ...
+
+    def reset_reference(self, weights: Weights, policy_version: int) -> None: ...
+
+    def micro_batch(self, cursor: int) -> MicroBatch | None:
+        batch = super().micro_batch(cursor)
+        assert batch is not None
+        table = pa.table({"row": batch.rows["row"], "policy_version": pa.nulls(batch.rows.num_rows, pa.int64())})
+        return replace(batch, rows=table)
 
 
 @dataclass(frozen=True)
@@ -138,6 +154,8 @@ class Training:
     save_every: int = 2
     rows: int | None = None
     salt: str = ""
+    mix: Sequence[Phase] = ()
+    """Of `live`, which is `source`, and `stored`."""
 
     def of_one(self, ranks: int, folder: Path) -> "Training":
         """The training of one process that reads what so many ranks do."""
@@ -153,7 +171,12 @@ class Training:
         return self._trained(resumed_stream(RunFiles(self.folder, RUN), step, setting, opened_step), step, None)
 
     def _setting(self, ranks: Ranks) -> Setting:
-        return Setting(self.source(), self.clock, self._saves_at, Share(ranks, self.batch, self.rows))
+        return Setting(self._sources(), self.clock, self._saves_at, Share(ranks, self.batch, self.rows))
+
+    def _sources(self) -> Sources:
+        if not self.mix:
+            return Sources.only(self.source())
+        return Sources({"live": self.source(), "stored": FinishedSource((3, 2), (3,))}, self.mix)
 
     def _saves_at(self, step: int) -> bool:
         return step % self.save_every == 0

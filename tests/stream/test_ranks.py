@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from prefkit.errors import RankError, SyncError, WorkspaceError
 from prefkit.stream.clock import Clock
 from prefkit.stream.events import NewRows, Start
+from prefkit.stream.mixing import Phase
 from prefkit.stream.protocol import MicroBatch, Weights
 from prefkit.stream.ranked import RankedKeeper
 from prefkit.stream.ranks import Ranks, Share, from_each, from_first, on_each
@@ -42,9 +43,10 @@ CLOCKS = st.builds(
 @st.composite
 def trainings(draw: st.DrawFn) -> Training:
     source = partial(TellingSource, draw(SIZES), draw(ROWS))
+    mix = draw(st.sampled_from([(), (Phase({"live": 1, "stored": 2}, 3), Phase({"live": 1, "stored": 1}))]))
     return Training(
         source, draw(CLOCKS), Path(), steps=6, batch=draw(st.integers(1, 3)), per_step=draw(st.integers(1, 2)),
-        save_every=draw(st.integers(1, 3)),
+        save_every=draw(st.integers(1, 3)), mix=mix,
     )  # fmt: skip
 
 
@@ -150,7 +152,11 @@ def test_mistake_on_any_rank_is_raised_on_all(tmp_path: Path, method: str, where
                 super().sync(weights, policy_version)
 
             def _tried(self, name: str) -> None:
-                if name == method and ranks.rank == where and self.version == (2 if name == "micro_batch" else 0):
+                if (
+                    name == method
+                    and ranks.rank == where
+                    and self.policy_version == (2 if name == "micro_batch" else 0)
+                ):
                     raise SyncError(f"rank {where} cannot")
 
         return training(tmp_path, Failing).run(ranks)

@@ -11,15 +11,17 @@ import torch
 from trl.trainer.dpo_config import DPOConfig
 
 from prefkit.errors import RecipeError
+from prefkit.pipeline.recipe import TrainConfig
 from prefkit.pipeline.running import Ended, RunStart, clock_of, policy_of, started_run
-from prefkit.pipeline.streaming import RunRecipe, opened_source
+from prefkit.pipeline.streaming import RunRecipe, opened_sources
 from prefkit.sampling.registry import open_weights
 from prefkit.store.runs import Run, RunOutcome, Runs
 from prefkit.store.workspace import Workspace
 from prefkit.stream.opening import RunFiles, Setting, begun_stream, can_resume, resumed_stream
-from prefkit.stream.protocol import Source, TrainingStream
+from prefkit.stream.protocol import TrainingStream
 from prefkit.stream.ranks import Ranks, Share, from_first
 from prefkit.stream.replayed import ReplayStream, Shuffle
+from prefkit.stream.sources import Sources
 from prefkit.stream.stream import PreferenceStream
 from prefkit_trainers.arguments import dpo_config, rows_per_rank, rows_per_step
 from prefkit_trainers.checkpoints import Checkpoint, newest_checkpoint
@@ -61,7 +63,7 @@ def replay(name: str, workspace: Workspace, shuffle: Shuffle | None, folder: Pat
     trained, one replays with all their batches together: the same steps, equal to rounding.
     """
     asked = _in_one_process(RunRecipe.of(Runs(workspace.root).get(name)))
-    args = dpo_config(asked.train, folder, None if asked.train.sync_period is not None else 1)
+    args = dpo_config(asked.train, folder, _unknown_rows(asked.train))
     stream = ReplayStream(asked.run.folder / "recording", rows_per_step(args), shuffle)
     folder.mkdir(parents=True, exist_ok=True)
     outcome = _trained_on(asked, stream, folder, None, stream.rows_served, tell)
@@ -71,12 +73,12 @@ def replay(name: str, workspace: Workspace, shuffle: Shuffle | None, folder: Pat
 def _trained(run: Run, workspace: Workspace, ranks: Ranks, tell: Tell) -> Ended:
     asked = RunRecipe.of(run)
     files = RunFiles(run.folder, run.record.id)
-    source = opened_source(asked, workspace.policy_cache, ranks)
+    sources = opened_sources(asked, workspace.policy_cache, ranks)
     rows = None
-    if asked.train.sync_period is None:
+    if not _is_endless(asked.train):
         rows = rows_per_rank(asked.train, run.kept("rows").num_rows, ranks.size)
     checkpoint = from_first(ranks, lambda: newest_checkpoint(run.folder, partial(can_resume, files), ranks.size))
-    stream = _stream(files, checkpoint, _setting(asked, source, ranks, rows))
+    stream = _stream(files, checkpoint, _setting(asked, sources, ranks, rows))
     with closing(stream):
         outcome = _trained_on(asked, stream, run.folder, checkpoint, rows, tell)
         stream.end()
@@ -85,10 +87,10 @@ def _trained(run: Run, workspace: Workspace, ranks: Ranks, tell: Tell) -> Ended:
     return Ended(run.name, run.folder, ended, checkpoint.step if checkpoint else 0)
 
 
-def _setting(asked: RunRecipe, source: Source, ranks: Ranks, rows: int | None) -> Setting:
-    args = dpo_config(asked.train, asked.run.folder, 10**9)
+def _setting(asked: RunRecipe, sources: Sources, ranks: Ranks, rows: int | None) -> Setting:
+    args = dpo_config(asked.train, asked.run.folder, rows)
     share = Share(ranks, args.per_device_train_batch_size, None if rows is None else rows * ranks.size)
-    return Setting(source, clock_of(asked.train), partial(_saves_at, _save_steps(args)), share)
+    return Setting(sources, clock_of(asked.train), partial(_saves_at, args), share)
 
 
 def _stream(files: RunFiles, checkpoint: Checkpoint | None, setting: Setting) -> PreferenceStream:
@@ -103,15 +105,12 @@ def _in_one_process(asked: RunRecipe) -> RunRecipe:
     return replace(asked, train=asked.train.model_copy(update={"args": args}))
 
 
-def _save_steps(args: DPOConfig) -> int | None:
-    """Steps between two checkpoints; TRL takes a number below 1 as a share of all steps."""
+def _saves_at(args: DPOConfig, step: int) -> bool:
+    """Whether TRL writes a checkpoint after this step: every `save_steps`, or that share of all steps, and the last."""
     if args.save_strategy == "no":
-        return None
-    return int(args.save_steps) if args.save_steps >= 1 else ceil(args.max_steps * args.save_steps)
-
-
-def _saves_at(save_steps: int | None, step: int) -> bool:
-    return save_steps is not None and step % save_steps == 0
+        return False
+    period = int(args.save_steps) if args.save_steps >= 1 else ceil(args.max_steps * args.save_steps)
+    return step % period == 0 or step == args.max_steps
 
 
 def _trained_on(
@@ -129,7 +128,17 @@ def _trained_on(
 def _refuse_arguments(start: RunStart) -> None:
     """Tells what TRL would not take before anything is written."""
     if start.recipe.train is not None:
-        dpo_config(start.recipe.train, Path("unused"), None if start.recipe.train.sync_period is not None else 1)
+        dpo_config(start.recipe.train, Path("unused"), _unknown_rows(start.recipe.train))
+
+
+def _unknown_rows(train: TrainConfig) -> int | None:
+    """How many rows a run reads, where its version is not there to count: None where it has no end."""
+    return None if _is_endless(train) else 1
+
+
+def _is_endless(train: TrainConfig) -> bool:
+    """Only the rows of a single version are so many an epoch."""
+    return train.sync_period is not None or bool(train.mix)
 
 
 def _told(run: Run) -> str:

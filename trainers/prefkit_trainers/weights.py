@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.core_model_loading import revert_weight_conversion
 
 from prefkit.engines.loading import context_length
+from prefkit.engines.weights import weights_digest
 from prefkit.sampling.weights import Logprobed
 from prefkit.store.files import disk_trouble, fsync_file, fsync_folder
 
@@ -38,11 +39,7 @@ class ModelWeights:
 
     def digest(self) -> str:
         """32 hex digits of names, shapes, dtypes and bytes, whatever device they are on."""
-        digest = blake2b(digest_size=16)
-        for name, tensor in sorted(self.tensors(), key=lambda item: item[0]):
-            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())
-            digest.update(_bytes(tensor))
-        return digest.hexdigest()
+        return weights_digest(self.tensors())
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Names as in the checkpoint, tied weights once; not copies, so they change with the next step."""
@@ -126,10 +123,6 @@ def _gathered(tensor: torch.Tensor) -> torch.Tensor:
     """A shard becomes the whole tensor, on every rank."""
     tensor = tensor.detach()
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def _bytes(tensor: torch.Tensor) -> memoryview:
-    return tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 @contextmanager

@@ -9,10 +9,11 @@ from pathlib import Path
 import polars as pl
 
 from prefkit.errors import SourceError
+from prefkit.pipeline.behind_system import store_behind
 from prefkit.pipeline.build import LocalMaker, require_means
 from prefkit.pipeline.completions import candidates_of, with_bodies
 from prefkit.pipeline.draws import SAMPLED
-from prefkit.pipeline.evaluation.divergence import log_ratios, read_prompts
+from prefkit.pipeline.evaluation.divergence import log_ratios
 from prefkit.pipeline.evaluation.plan import scored_aspects
 from prefkit.pipeline.evaluation.preferences import by_judges, by_score, compared, judged_pairs, matches
 from prefkit.pipeline.evaluation.report import Computed
@@ -118,7 +119,7 @@ class Pass:
         moved = (candidates["block"] == 0) | (candidates["policy_id"] != self.reference.yardstick.model_id)
         asked = candidates.filter(moved)
         system = self.target.recipe.sample[0].system
-        ratios = log_ratios(asked, read_prompts(self.stages.facts, self.tasks, system), self.reference)
+        ratios = log_ratios(asked, store_behind(self.stages.facts, self.tasks["prompt_id"], system), self.reference)
         found = asked.select("candidate", ratios)
         return candidates.join(found, on="candidate", how="left", maintain_order="left")
 

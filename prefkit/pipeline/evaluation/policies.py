@@ -7,7 +7,7 @@ import polars as pl
 
 from prefkit.errors import RecipeError
 from prefkit.pipeline.recipe import Recipe
-from prefkit.pipeline.running import DATA, PROMPTS, policy_of
+from prefkit.pipeline.running import policy_of, trained_prompts
 from prefkit.sampling.config import PolicyConfig
 from prefkit.sampling.policy import HUB_ID
 from prefkit.store.runs import NAME, Run, Runs
@@ -60,8 +60,7 @@ def require_unseen(who: Contestant, tasks: pl.DataFrame) -> None:
     if who.run is None:
         return
     record = who.run.record
-    trained = who.run.kept(PROMPTS if record.data is None else DATA)["prompt_id"]
-    seen = tasks.filter(pl.col("prompt_id").is_in(pl.Series(trained).implode())).height
+    seen = tasks.filter(pl.col("prompt_id").is_in(trained_prompts(who.run).implode())).height
     if seen:
         split = Recipe.model_validate(record.recipe).split
         raise RecipeError(

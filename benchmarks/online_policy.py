@@ -1,0 +1,173 @@
+"""Small policies that half know addition, trained from nothing, and the problems they are asked.
+
+A problem is `a+b` with a below 1000 and b below 100, its answer a number of one to four digits, one token each. Of the
+100,000 problems, `PROBLEMS` go into the file that prefkit samples, splits and evaluates on; a policy practises on the
+others, so it has seen none of these, held out or not. Training stops when the running average of the weights is right
+in TARGET of its draws, on problems that it never practised. That share is exact: the probability of the right answer.
+"""
+
+import json
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import torch
+from tokenizers import Tokenizer, decoders, models
+from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+from prefkit.engines.loading import without_bars
+
+PROBLEMS = 6_000
+VALIDATION = 1_000
+TARGET = 0.45
+PAD, END, USER, ASSISTANT = "<|pad|>", "<|end|>", "<|user|>", "<|assistant|>"
+TEMPLATE = (
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+LEARNING_RATE = 2e-3
+WARM_UP = 50
+BATCH = 64
+AVERAGE = 0.98
+CHECK_EVERY = 10
+MOST_STEPS = 5_000
+IGNORED = -100
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A sum and what it makes."""
+
+    a: int
+    b: int
+
+    @property
+    def question(self) -> str:
+        """As the policy reads it."""
+        return f"{self.a}+{self.b}"
+
+    @property
+    def answer(self) -> str:
+        """As the policy should write it."""
+        return str(self.a + self.b)
+
+
+@dataclass(frozen=True, slots=True)
+class Problems:
+    """All problems, in three parts that share none."""
+
+    asked: Sequence[Problem]
+    """What prefkit reads; it holds a share of them out."""
+    validation: Sequence[Problem]
+    practice: Sequence[Problem]
+
+
+def problems() -> Problems:
+    """The same parts every time."""
+    every = [Problem(a, b) for a in range(1000) for b in range(100)]
+    Random("problems").shuffle(every)
+    rest = every[PROBLEMS:]
+    return Problems(every[:PROBLEMS], rest[:VALIDATION], rest[VALIDATION:])
+
+
+def write_problems(path: Path) -> None:
+    """One problem a line, as `prompt` and `answer`."""
+    lines = [json.dumps({"prompt": p.question, "answer": p.answer}) for p in problems().asked]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def make_policy(seed: int, folder: Path) -> dict[str, float]:
+    """Trains a policy, saves it in `folder`, and returns its parameters, steps and accuracy on validation problems."""
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    tokenizer = _tokenizer()
+    model, steps, accuracy = _trained(_new_model(tokenizer), tokenizer, Random(f"practice/{seed}"))
+    with without_bars():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        # A tokenizer that was loaded says so where it is saved. As a run will save it, an unchanged policy is the same.
+        AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
+    return {"parameters": sum(p.numel() for p in model.parameters()), "steps": steps, "validation": accuracy}
+
+
+def _tokenizer() -> PreTrainedTokenizerFast:
+    """Every character is a token; PAD is 0 and END is 1."""
+    special = [PAD, END, USER, ASSISTANT]
+    vocabulary = {token: number for number, token in enumerate([*special, "+", *"0123456789"])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.decoder = decoders.Fuse()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, additional_special_tokens=[USER, ASSISTANT]
+    )
+    fast.chat_template = TEMPLATE
+    return fast
+
+
+def _new_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
+    return Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=len(tokenizer),
+            hidden_size=64,
+            intermediate_size=192,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=16,
+            max_position_embeddings=32,
+            tie_word_embeddings=True,
+            pad_token_id=0,
+            eos_token_id=1,
+            bos_token_id=None,
+            dtype="float32",
+        )
+    )
+
+
+def _trained(
+    model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, random: Random
+) -> tuple[Qwen3ForCausalLM, int, float]:
+    """The averaged weights at the first check that reaches TARGET, when that was, and their accuracy."""
+    parts = problems()
+    averaged = deepcopy(model).eval()
+    validation = _batch(tokenizer, parts.validation)
+    optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.0)
+    for step in range(1, MOST_STEPS + 1):
+        for group in optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * min(1.0, step / WARM_UP)
+        tokens, targets = _batch(tokenizer, random.sample(parts.practice, BATCH))
+        loss = model(input_ids=tokens, labels=targets).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        with torch.no_grad():
+            for slow, fast in zip(averaged.parameters(), model.parameters(), strict=True):
+                slow.lerp_(fast, 1 - AVERAGE)
+        if step % CHECK_EVERY == 0 and (accuracy := _accuracy(averaged, *validation)) >= TARGET:
+            return averaged, step, accuracy
+    raise RuntimeError(f"no policy was right in {TARGET:.0%} of its draws after {MOST_STEPS} steps")
+
+
+def _batch(tokenizer: PreTrainedTokenizerFast, asked: Sequence[Problem]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens and targets, padded behind the text; only the answer and its end are targets."""
+    prompts = tokenizer([f"{USER}{p.question}{END}{ASSISTANT}" for p in asked])["input_ids"]
+    answers = tokenizer([f"{p.answer}{END}" for p in asked])["input_ids"]
+    longest = max(len(p) + len(a) for p, a in zip(prompts, answers, strict=True))
+    tokens = torch.zeros((len(asked), longest), dtype=torch.long)
+    targets = torch.full_like(tokens, IGNORED)
+    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+        end = len(prompt) + len(answer)
+        tokens[row, :end] = torch.tensor(prompt + answer)
+        targets[row, len(prompt) : end] = torch.tensor(answer)
+    return tokens, targets
+
+
+def _accuracy(model: Qwen3ForCausalLM, tokens: torch.Tensor, targets: torch.Tensor) -> float:
+    """The mean probability of the right answer."""
+    with torch.no_grad():
+        logprobs = torch.log_softmax(model(input_ids=tokens).logits[:, :-1], -1)
+    asked = targets[:, 1:]
+    right = logprobs.gather(-1, asked.clamp(min=0)[..., None])[..., 0]
+    return right.where(asked != IGNORED, 0.0).sum(-1).exp().mean().item()

@@ -1,0 +1,226 @@
+"""One run of the s sweep: a recipe, trained by prefkit, and its final policy evaluated on what the recipe holds out."""
+
+import shutil
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from online_policy import make_policy, write_problems
+
+import prefkit_trainers.running as running
+from prefkit.errors import PrefkitError
+from prefkit.pipeline.build import build
+from prefkit.pipeline.evaluating import EvaluationAsked, evaluate
+from prefkit.pipeline.evaluation.report import Evaluation
+from prefkit.pipeline.progress import Silent
+from prefkit.pipeline.recipe import Recipe
+from prefkit.pipeline.running import Ended, RunStart
+from prefkit.shift.bootstrap import Estimate
+from prefkit.store.workspace import Workspace
+
+Period: TypeAlias = Literal["1", "10", "100", "inf", "null"]
+Reference: TypeAlias = Literal["fixed", "behavior", "reset"]
+HERE = Path(__file__).resolve().parent
+HELD_OUT = 0.1
+SAMPLES = 8
+PROMPTS = 14
+PAIRS_PER_PROMPT = 4
+PAIRS = 32
+WARM_UP = 20
+RESET_PERIOD = 50
+EVALUATED = 4
+SETTINGS = {
+    "held_out": HELD_OUT, "samples": SAMPLES, "prompts": PROMPTS, "pairs_per_prompt": PAIRS_PER_PROMPT,
+    "pairs_per_step": PAIRS, "warm_up": WARM_UP,
+    "reference_reset_period": RESET_PERIOD, "completions_per_held_out_prompt": EVALUATED,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A run to be made."""
+
+    part: Literal["grid", "sweep", "random", "zero"]
+    """The grid of learning rates and betas, the sweep, or a control: random rewards, or a learning rate of 0."""
+    period: Period
+    reference: Reference
+    learning_rate: float
+    beta: float
+    seed: int
+    steps: int
+
+    @property
+    def key(self) -> str:
+        """Unique."""
+        tried = f"/{self.learning_rate:g}/beta={self.beta:g}" if self.part == "grid" else ""
+        return f"{self.part}/s={self.period}/{self.reference}{tried}/seed={self.seed}"
+
+    def recipe(self, problems: Path, policy: Path) -> Recipe:
+        """What prefkit trains by."""
+        chance = {"kind": "python", "path": "online_chance:score", "aspect": "chance"}
+        sampler = {"backend": "transformers", "n": SAMPLES, "max_new_tokens": 6, "batch_size": 1024, "device": "cpu"}
+        return Recipe.model_validate(
+            {
+                "name": "chance" if self.part == "random" else "sums",
+                "prompts": {"path": str(problems)},
+                "policy": {"model": str(policy)},
+                "sample": sampler,
+                "score": [chance if self.part == "random" else {"kind": "verifier", "name": "exact"}],
+                "select": {"kind": "correct_vs_incorrect", "per_prompt": PAIRS_PER_PROMPT},
+                # Whatever the policy writes counts: a wrong answer may be cut, empty or drawn twice.
+                "hygiene": {
+                    "empty": False, "duplicates": "off", "mojibake": False, "leaked_tokens": False, "truncated": False,
+                },
+                "split": {"test": HELD_OUT},
+                "train": self._train(),
+            }
+        )  # fmt: skip
+
+    def _train(self) -> dict[str, object]:
+        return {
+            "method": "dpo",
+            "sync_period": None if self.period == "null" else float(self.period),
+            "reference": self.reference,
+            "reference_reset_period": RESET_PERIOD if self.reference == "reset" else None,
+            "prompts": PROMPTS,
+            "seed": self.seed,
+            "args": {
+                "max_steps": self.steps,
+                "learning_rate": self.learning_rate,
+                "lr_scheduler_type": "constant_with_warmup",
+                "warmup_steps": WARM_UP,
+                "per_device_train_batch_size": PAIRS,
+                "beta": self.beta,
+                "gradient_checkpointing": False,
+                "save_strategy": "no",
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a run ended; shares of right answers are of held-out problems."""
+
+    part: str
+    period: str
+    reference: str
+    learning_rate: float
+    beta: float
+    seed: int
+    held_out: int
+    start: float
+    """The start policy's share of right answers, drawn at T = 1."""
+    accuracy: float
+    """The trained policy's."""
+    start_greedy: float
+    greedy: float
+    """The same with the most likely token every time."""
+    kl: float
+    """From the trained policy to the start, per completion, in nats."""
+    tokens: float
+    """Mean length of a completion, its end included."""
+    entropy: float
+    """Of the trained policy per token of the last pairs, in nats."""
+    weights: str
+    cpu_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A run without a result, and what prefkit says of it."""
+
+    part: str
+    period: str
+    reference: str
+    seed: int
+    refused: str
+
+
+@dataclass(frozen=True, slots=True)
+class Laboratory:
+    """A folder with the problems, and for each seed a policy and a workspace."""
+
+    work: Path
+
+    def done(self, job: Job) -> dict[str, object]:
+        """Makes a run and evaluates it. Its recording and weights are thrown away."""
+        began = time.process_time()
+        place = self._place(job.seed)
+        recipe = job.recipe(self._problems(), place / "policy")
+        workspace = Workspace.open(place)
+        exact = replace(job, part="sweep").recipe(self._problems(), place / "policy")
+        try:
+            ended = _trained(recipe, workspace)
+            result = _evaluated(job, exact, ended, workspace, began)
+        except PrefkitError as error:
+            return asdict(Refused(job.part, job.period, job.reference, job.seed, str(error)))
+        shutil.rmtree(ended.folder)
+        return asdict(result)
+
+    def _problems(self) -> Path:
+        path = self.work / "problems.jsonl"
+        if not path.exists():
+            write_problems(path)
+        return path
+
+    def _place(self, seed: int) -> Path:
+        """The seed's folder, with its policy and a workspace."""
+        place = self.work / f"seed-{seed}"
+        if not place.exists():
+            draft = self.work / f".seed-{seed}"
+            shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir()
+            told = make_policy(seed, draft / "policy")
+            print(f"policy {seed}: {told}", flush=True)
+            Workspace.create(draft)
+            draft.rename(place)
+        return place
+
+
+def _trained(recipe: Recipe, workspace: Workspace) -> Ended:
+    assert recipe.train is not None
+    if recipe.train.sync_period is None:
+        build(recipe, workspace, HERE)
+    return running.train(RunStart(recipe, HERE), workspace, _silent)
+
+
+def _silent(line: str) -> None:
+    """Tells nothing."""
+
+
+def _evaluated(job: Job, exact: Recipe, ended: Ended, workspace: Workspace, began: float) -> Result:
+    """By the right answers, whatever the run was rewarded for."""
+    drawn = _evaluation(exact, ended.name, workspace, temperature=1.0, n=EVALUATED)
+    greedy = _evaluation(exact, ended.name, workspace, temperature=0.0, n=1)
+    moved = drawn.overall.divergence["policy"]
+    assert moved is not None
+    return Result(
+        part=job.part,
+        period=job.period,
+        reference=job.reference,
+        learning_rate=job.learning_rate,
+        beta=job.beta,
+        seed=job.seed,
+        held_out=drawn.held_out,
+        start=_value(drawn.overall.reward.baseline),
+        accuracy=_value(drawn.overall.reward.policy),
+        start_greedy=_value(greedy.overall.reward.baseline),
+        greedy=_value(greedy.overall.reward.policy),
+        kl=moved.k1.value,
+        tokens=_value(drawn.overall.tokens.policy),
+        entropy=ended.outcome.metrics["entropy"],
+        weights=ended.outcome.weights,
+        cpu_seconds=round(time.process_time() - began, 1),
+    )
+
+
+def _evaluation(recipe: Recipe, run: str, workspace: Workspace, temperature: float, n: int) -> Evaluation:
+    [block] = recipe.sample
+    drawn = recipe.model_copy(update={"sample": (block.model_copy(update={"temperature": temperature}),)})
+    return evaluate(EvaluationAsked(drawn, HERE, run, n=n), workspace, Silent())
+
+
+def _value(estimate: Estimate | None) -> float:
+    assert estimate is not None
+    return estimate.value
