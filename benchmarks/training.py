@@ -39,6 +39,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from logprobs import MB, peak_bytes, reset_peak
 from training_models import Shape, completion_text, prompt_text, save_policy
+from training_stream import Job as LiveJob
 from training_stream import live_comparison
 
 if TYPE_CHECKING:
@@ -302,8 +303,10 @@ def main() -> None:
     """Prints the ratios and writes them as JSON."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--params", default="6x384x8192", help="layers x hidden x vocabulary")
-    parser.add_argument("--live", nargs="*", default=["2x128x2048", "6x384x8192"], help="the same, of the live runs")
-    parser.add_argument("--pairs", type=int, default=12)
+    parser.add_argument(
+        "--live", nargs="*", default=["2x128x2048/4", "2x128x2048/32", "6x384x8192/4"], help="the same / prompts a step"
+    )
+    parser.add_argument("--pairs", type=int, default=8)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--steps", type=int, default=4, help="of a live run")
     parser.add_argument("--repeats", type=int, default=3)
@@ -322,8 +325,8 @@ def main() -> None:
             job = Job(folder, options.pairs, options.batch, checkpointing)
             told["offline"]["comparisons"].append(compared(job, options.repeats))  # type: ignore[index]
         told["live"] = [
-            live_comparison(Shape.of(params), Path(scratch) / f"live-{params}", options.steps, options.repeats)
-            for params in options.live
+            live_comparison(LiveJob.of(asked, options.steps), Path(scratch) / f"live-{number}", options.repeats)
+            for number, asked in enumerate(options.live)
         ]
     print(json.dumps(told, indent=1))
     if options.json:

@@ -31,11 +31,24 @@ if TYPE_CHECKING:
     from prefkit.sampling.weights import SyncedSampler, Weights
     from prefkit.scoring.protocol import Scorer
 
-PROMPTS = 4
-"""Of a micro-batch and, one pair each, of an optimizer step."""
 DRAWS = 4
 TOKENS = 64
 RUN = "live"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A live run: how many steps, each over the pairs of so many prompts, which are a micro-batch."""
+
+    shape: Shape
+    prompts: int
+    steps: int
+
+    @classmethod
+    def of(cls, text: str, steps: int) -> "Job":
+        """From `6x384x8192/4`: a shape and prompts."""
+        shape, _, prompts = text.partition("/")
+        return cls(Shape.of(shape), int(prompts), steps)
 
 
 @dataclass(frozen=True)
@@ -62,12 +75,12 @@ def prepare(shape: Shape, folder: Path) -> None:
     Workspace.create(folder)
 
 
-def recipe(steps: int) -> "Recipe":
+def recipe(job: Job) -> "Recipe":
     """Online, a made-up scorer."""
     from prefkit.pipeline.recipe import Recipe
 
     args: dict[str, object] = {
-        "per_device_train_batch_size": PROMPTS, "max_steps": steps, "learning_rate": 1e-6, "logging_steps": 1,
+        "per_device_train_batch_size": job.prompts, "max_steps": job.steps, "learning_rate": 1e-6, "logging_steps": 1,
         "save_strategy": "no", "activation_checkpointing": False,
     }  # fmt: skip
     given: dict[str, object] = {
@@ -78,23 +91,23 @@ def recipe(steps: int) -> "Recipe":
         "score": [{"kind": "fake"}],
         "select": {"kind": "best_vs_worst"},
         "hygiene": {"truncated": False},
-        "train": {"method": "dpo", "sync_period": 1, "reference": "behavior", "prompts": PROMPTS, "args": args},
+        "train": {"method": "dpo", "sync_period": 1, "reference": "behavior", "prompts": job.prompts, "args": args},
     }
     return Recipe.model_validate(given)
 
 
-def live(folder: Path, steps: int, name: str) -> Trained:
+def live(folder: Path, job: Job, name: str) -> Trained:
     """The run as `prefkit train` does it."""
     from prefkit.pipeline.running import RunStart
     from prefkit.store.workspace import Workspace
     from prefkit_trainers import running
 
     return _timed(
-        lambda: running.train(RunStart(recipe(steps), folder, name=name), Workspace.open(folder), lambda _: None)
+        lambda: running.train(RunStart(recipe(job), folder, name=name), Workspace.open(folder), lambda _: None)
     )
 
 
-def raw(folder: Path, _: int, name: str) -> Trained:
+def raw(folder: Path, _: Job, name: str) -> Trained:
     """The same work by hand, on the rows of a run that has ended."""
     from prefkit.pipeline.running import policy_of
     from prefkit.pipeline.streaming import RunRecipe
@@ -199,36 +212,40 @@ def _in_a_process(work: Callable[..., object], *given: object) -> Any:  # noqa: 
         return pool.submit(_quietly, work, *given).result()
 
 
-def live_comparison(shape: Shape, folder: Path, steps: int, repeats: int) -> dict[str, object]:
+def live_comparison(job: Job, folder: Path, repeats: int) -> dict[str, object]:
     """A live run and its bare work in turns: medians of CPU seconds a step."""
-    _in_a_process(prepare, shape, folder)
+    _in_a_process(prepare, job.shape, folder)
     runs: list[Trained] = []
     bare: list[Trained] = []
     for repeat in range(repeats):
-        runs.append(_in_a_process(live, folder, steps, f"{RUN}-{repeat}"))
-        bare.append(_in_a_process(raw, folder, steps, f"{RUN}-{repeat}"))
-        print(f"  live {shape}: {runs[-1].cpu / steps:.3f} s a step, by hand {bare[-1].cpu / steps:.3f} s", flush=True)
+        runs.append(_in_a_process(live, folder, job, f"{RUN}-{repeat}"))
+        bare.append(_in_a_process(raw, folder, job, f"{RUN}-{repeat}"))
+        each = [found[-1].cpu / job.steps for found in (runs, bare)]
+        print(f"  live {job.shape}, {job.prompts} prompts: {each[0]:.3f} s a step, by hand {each[1]:.3f} s", flush=True)
+    steps = job.steps
     stages = {name: _median([r.stages_cpu.get(name, 0.0) for r in runs]) / steps for name in runs[0].stages_cpu}
     total = sum(stages.values())
     return {
-        "params": str(shape),
-        "parameters": shape.parameters,
-        "steps": steps,
-        "prompts_a_step": PROMPTS,
+        "params": str(job.shape),
+        "parameters": job.shape.parameters,
+        "steps": job.steps,
+        "prompts_a_step": job.prompts,
         "draws_a_prompt": DRAWS,
         "tokens_a_draw": TOKENS,
         "live_cpu_seconds_a_step": [round(r.cpu / steps, 4) for r in runs],
         "raw_cpu_seconds_a_step": [round(r.cpu / steps, 4) for r in bare],
         "overhead": round(_median([r.cpu for r in runs]) / _median([r.cpu for r in bare]) - 1, 4),
         "machinery": round(sum(s for name, s in stages.items() if name not in WORK) / total, 4),
-        "stages_cpu_seconds_a_step": {name: round(s, 5) for name, s in sorted(stages.items(), key=lambda i: -i[1])},
-        "stages_clock_seconds_a_step": {
-            name: round(_median([r.stages_clock.get(name, 0.0) for r in runs]) / steps, 5) for name in stages
-        },
-        "raw_stages_cpu_seconds_a_step": {
-            name: round(_median([r.stages_cpu.get(name, 0.0) for r in bare]) / steps, 5) for name in bare[0].stages_cpu
-        },
+        "stages_cpu_seconds_a_step": _by_stage([r.stages_cpu for r in runs], steps),
+        "stages_clock_seconds_a_step": _by_stage([r.stages_clock for r in runs], steps),
+        "raw_stages_cpu_seconds_a_step": _by_stage([r.stages_cpu for r in bare], steps),
     }
+
+
+def _by_stage(runs: Sequence[Mapping[str, float]], steps: int) -> dict[str, list[float]]:
+    """Of every run, the dearest stage first."""
+    names = sorted(runs[0], key=lambda name: -runs[0][name])
+    return {name: [round(run.get(name, 0.0) / steps, 4) for run in runs] for name in names}
 
 
 def _median(values: Sequence[float]) -> float:

@@ -17,6 +17,7 @@ import pyarrow as pa
 from prefkit.errors import MissingExtraError, NotBuiltError, NotFoundError, RecipeError, suggestion
 from prefkit.identity import Json, content_id
 from prefkit.ledger import Ledger
+from prefkit.pipeline.behind_system import system_of
 from prefkit.pipeline.build import fed_imports
 from prefkit.pipeline.imports import source_tasks
 from prefkit.pipeline.mixes import LIVE, decisive, placed_mix, refuse_mix, sources_of
@@ -24,7 +25,7 @@ from prefkit.pipeline.prompts import KEPT, numbered, prompt_stage
 from prefkit.pipeline.publish import PINNED
 from prefkit.pipeline.recipe import Recipe, TrainConfig
 from prefkit.pipeline.resolve import Resolved, placed_policy, resolved
-from prefkit.pipeline.rows import TRAIN, split_of
+from prefkit.pipeline.rows import REF_LOGPS, TRAIN, split_of
 from prefkit.sampling.config import PolicyConfig
 from prefkit.sampling.policy import policy_id
 from prefkit.scoring.config import ImportedScorer
@@ -35,6 +36,8 @@ from prefkit.store.versions import Version
 from prefkit.store.workspace import Workspace
 from prefkit.stream.clock import Clock, refuse_reference
 
+MAX_LENGTH = 1024
+"""TRL's longest prompt and completion."""
 METHODS = ("dpo",)
 LATER = ("grpo", "rloo", "ppo", "sft", "kto", "orpo", "simpo", "cpo", "ipo", "reward")
 PROMPTS, DATA = "prompts", "data"
@@ -93,7 +96,7 @@ def started_run(start: RunStart, workspace: Workspace) -> Run:
     target = resolved(start.recipe, start.folder, cache)
     policy = policy_of(start.recipe, start.folder)
     weights = policy_id(policy.model, cache, policy.revision)
-    begun = _begun(start, train, target, workspace)
+    begun = _begun(start, train, target, weights, workspace)
     run = runs.prepare(name)
     for file, rows in begun.files.items():
         run.keep(file, rows)
@@ -115,15 +118,29 @@ def started_run(start: RunStart, workspace: Workspace) -> Run:
     return run
 
 
-def _begun(start: RunStart, train: TrainConfig, target: Resolved, workspace: Workspace) -> Begun:
+def _begun(start: RunStart, train: TrainConfig, target: Resolved, weights: str, workspace: Workspace) -> Begun:
     if train.mix:
         return _begun_mix(start, train, target, workspace)
     if train.sync_period is None:
         version = _version(start, workspace)
-        identity = {"data": version.manifest["content_hash"]}
-        return Begun(train, {DATA: version_pairs(version)}, identity, version.label)
+        pairs = version_pairs(version)
+        if not _holds_sums(version, train, weights, system_of(start.recipe)):
+            pairs = pairs.select([name for name in pairs.column_names if name not in REF_LOGPS["pairs"].values()])
+        return Begun(train, {DATA: pairs}, {"data": version.manifest["content_hash"]}, version.label)
     _require_live(start)
     return Begun(train, {PROMPTS: run_prompts(target, workspace)}, {"data": target.fingerprint}, None)
+
+
+def _holds_sums(version: Version, train: TrainConfig, weights: str, system: str | None) -> bool:
+    """Whether the version was checked against these very weights, over the tokens that the run will train on."""
+    check = cast("dict[str, Json] | None", version.content["recipe"].get("check"))
+    wanted = {"model_id": weights, "system": system, "max_length": max_length_of(train), "dtype": "float32"}
+    return check is not None and all(check.get(name) == value for name, value in wanted.items())
+
+
+def max_length_of(train: TrainConfig) -> int | None:
+    """Longest prompt and completion that are trained on, in tokens."""
+    return cast("int | None", train.args.get("max_length", MAX_LENGTH))
 
 
 def _begun_mix(start: RunStart, train: TrainConfig, target: Resolved, workspace: Workspace) -> Begun:
@@ -172,6 +189,11 @@ def trained_by(recipe: Recipe) -> TrainConfig:
             "completions: use best_vs_worst, correct_vs_incorrect or another pair strategy"
         )
     refuse_reference(train.reference, train.reference_reset_period)
+    if train.reference == "reset" and train.sync_period is None:
+        raise RecipeError(
+            "train.reference is 'reset' and sync_period is null, expected a run that samples: a version's reference "
+            "sums are made once; write `reference: fixed`, or set train.sync_period"
+        )
     clock_of(train)
     refuse_mix(train)
     return train

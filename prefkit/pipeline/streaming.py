@@ -11,9 +11,9 @@ import polars as pl
 from prefkit.pipeline.behind_system import system_of
 from prefkit.pipeline.live import Engines, LiveSource, Synced
 from prefkit.pipeline.mixes import LIVE, phases_of, sources_of
-from prefkit.pipeline.recipe import POLICY, BudgetConfig, Recipe, TrainConfig
+from prefkit.pipeline.recipe import BudgetConfig, Recipe, TrainConfig
 from prefkit.pipeline.resolve import Resolved, placed_policy, resolved
-from prefkit.pipeline.running import DATA, PROMPTS, data_file, policy_of
+from prefkit.pipeline.running import DATA, PROMPTS, data_file, max_length_of, policy_of
 from prefkit.pipeline.stored import StoredSource, stored_rows
 from prefkit.pipeline.training_rows import BehaviorSums, ModelSums, ReferenceSums, StoredSums
 from prefkit.sampling.protocol import Sampler
@@ -31,8 +31,6 @@ from prefkit.stream.sources import Sources
 
 ROWS = "rows"
 """File of a run over a version: its rows as it trains on them."""
-MAX_LENGTH = 1024
-"""TRL's longest prompt and completion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,7 @@ class RunRecipe:
     @property
     def max_length(self) -> int | None:
         """Longest prompt and completion, in tokens."""
-        return cast("int | None", self.train.args.get("max_length", MAX_LENGTH))
+        return max_length_of(self.train)
 
 
 def opened_sources(asked: RunRecipe, cache: Path, ranks: Ranks) -> Sources:
@@ -117,16 +115,8 @@ def _reference_sums(asked: RunRecipe) -> ReferenceSums:
 
 
 def _holds_sums(asked: RunRecipe, pairs: pl.DataFrame) -> bool:
-    """Whether the version was checked against this very policy, over the tokens that the run will train on."""
-    check = asked.recipe.check
-    return (
-        asked.train.reference != "behavior"
-        and "ref_chosen_logps" in pairs.columns
-        and check is not None
-        and check.reference == POLICY
-        and check.max_length == asked.max_length
-        and check.dtype == "float32"
-    )
+    """Whether the rows came with the sums of the run's own reference: others were left out at its start."""
+    return asked.train.reference != "behavior" and "ref_chosen_logps" in pairs.columns
 
 
 def _live_source(asked: RunRecipe, cache: Path, ranks: Ranks) -> LiveSource:

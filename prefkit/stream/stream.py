@@ -70,9 +70,7 @@ class PreferenceStream:
                 self._mix.took(source)
             else:
                 self._mix.end(source)
-        for _ in range(len(chunk) % self._share.ranks.size):
-            left = chunk.pop()
-            self._waiting[left.source].appendleft(left)
+        del chunk[len(chunk) - len(chunk) % self._share.ranks.size :]
         if chunk:
             self._serve(chunk)
         return bool(chunk)

@@ -101,7 +101,7 @@ def test_train_dpo_whose_process_is_killed_goes_on_to_the_same_weights(
     whole: tuple[TrainOutcome, Path], tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    process = multiprocessing.get_context("fork").Process(target=run, args=(folder, ("step", 5), True))
+    process = multiprocessing.get_context("forkserver").Process(target=run, args=(folder, ("step", 5), True))
     process.start()
     process.join(120)
     assert process.exitcode == 9

@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -30,19 +30,19 @@ ARGS = QUIET | {"learning_rate": 1e-2, "num_train_epochs": 2}
 REFERENCE = {"reference": "policy", "store_ref_logps": True, "samples": 12, "max_new_tokens": 4}
 
 
-def recipe(**check: object) -> Recipe:
+def recipe(args: Mapping[str, object] = ARGS, policy: str = "policy") -> Recipe:
     """Pairs of the tiny policy's own samples, in an order that a made-up scorer gives."""
     return Recipe.model_validate(
         {
             "name": "stored",
             "prompts": {"path": "prompts.jsonl"},
-            "policy": {"model": "policy"},
+            "policy": {"model": policy},
             "sample": {"backend": "transformers", "n": 4, "max_new_tokens": 12},
             "score": [{"kind": "fake"}],
             "select": {"kind": "best_vs_worst"},
             "hygiene": {"truncated": False},
-            "check": REFERENCE | check,
-            "train": {"method": "dpo", "args": ARGS},
+            "check": REFERENCE,
+            "train": {"method": "dpo", "args": args},
         }
     )
 
@@ -113,13 +113,18 @@ def test_dpo_over_stored_sums_is_dpo_with_the_reference_in_memory(
     assert max(expected) - min(expected) > 0.05  # it learnt: the losses differ
 
 
-def test_sums_of_another_length_than_trained_are_computed_anew(
+def test_sums_of_another_length_or_policy_than_trained_are_computed_anew(
     project: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[object] = []
     stock = streaming.open_live_reference
     monkeypatch.setattr(streaming, "open_live_reference", lambda *args: opened.append(args) or stock(*args))
-    other = trained(project, recipe(max_length=10), "computed")
-    assert opened
-    assert losses(other) == pytest.approx(losses(trained(project, recipe(), "held-again")), abs=1e-5)
+    held = losses(trained(project, recipe(), "held-again"))
+    assert not opened
+    other = trained(project, recipe(ARGS | {"max_length": 1000}), "computed")
     assert len(opened) == 1
+    assert losses(other) == pytest.approx(held, abs=1e-5)
+    save_tiny_policy(project.root.parent / "policy2", seed=9)
+    moved = losses(trained(project, recipe(policy="policy2"), "of-another"))
+    assert len(opened) == 2
+    assert moved[0] == pytest.approx(0.6931, abs=1e-3)  # its own reference, not the one the version was checked against
