@@ -195,12 +195,15 @@ def tables(runs: Sequence[Run]) -> str:
     return "\n".join(lines)
 
 
+FIGURE = "![Gain in held-out accuracy by sync period, and by KL to the start](online.png)"
+
+
 def write_page(page: Path, runs: Sequence[Run]) -> None:
-    """Puts the tables between the page's markers."""
+    """Puts the tables and the figure between the page's markers."""
     text = page.read_text()
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}\n{tables(runs)}\n{END}{after}")
+    page.write_text(f"{before}{BEGIN}\n{tables(runs)}\n\n{FIGURE}\n{END}{after}")
 
 
 def draw(runs: Sequence[Run], path: Path) -> None:
