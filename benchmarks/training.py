@@ -49,7 +49,8 @@ T = TypeVar("T")
 
 LARGEST_DIFFERENCE = 1e-3
 """Of two losses of the same step, whose reference sums two engines have computed."""
-NAME = "pairs"
+NAME, BARE = "pairs", "bare-pairs"
+"""Versions with and without sums."""
 SAMPLES = 24
 """Of the reference's own per prompt, of one token each: a check needs a hundred as its yardstick."""
 
@@ -99,6 +100,7 @@ def prepare(shape: Shape, folder: Path, pairs: int) -> None:
     workspace = Workspace.create(folder)
     table = {"path": str(folder / "pairs.jsonl"), "adapter": "trl"}
     import_tables(workspace.facts, ImportConfig.model_validate({"name": NAME, "tables": [table]}))
+    build(recipe({}, stored=False), workspace, folder)
     version = build(recipe({}), workspace, folder).version
     rows = version.frame("train").collect()
     places, _ = prompt_places(rows.height, 0, 0, rows.height)
@@ -108,12 +110,12 @@ def prepare(shape: Shape, folder: Path, pairs: int) -> None:
 
 
 def recipe(args: dict[str, object], stored: bool = True) -> "Recipe":
-    """The recipe of a training with these arguments of TRL's. One without a check cannot say whose sums there are."""
+    """The recipe of the version with the reference's sums, or of that without, and of a training on it."""
     from prefkit.pipeline.recipe import Recipe
 
     check = {"reference": "policy", "store_ref_logps": True, "samples": SAMPLES, "max_new_tokens": 1}
     given: dict[str, object] = {
-        "name": NAME,
+        "name": NAME if stored else BARE,
         "prompts": {"imported": NAME},
         "policy": {"model": "policy"},
         "score": [{"kind": "imported", "scorer": "*", "name": "given"}],
@@ -179,7 +181,7 @@ def prefkit(job: Job, _: int, stored: bool = True) -> list[float]:
     from prefkit_trainers import running
     from prefkit_trainers.metrics import read_metrics
 
-    start = RunStart(recipe(arguments(job), stored), job.folder, f"{NAME}@v1")
+    start = RunStart(recipe(arguments(job), stored), job.folder)
     done = running.train(start, Workspace.open(job.folder), lambda _: None)
     return [loss for logged in read_metrics(done.folder / "metrics.jsonl") if (loss := logged.get("loss")) is not None]
 
@@ -300,7 +302,7 @@ def _median(values: Iterable[float]) -> float:
 
 
 def main() -> None:
-    """Prints the ratios and writes them as JSON."""
+    """Prints times as they come, and writes what each comparison gives as JSON."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--params", default="6x384x8192", help="layers x hidden x vocabulary")
     parser.add_argument(
@@ -313,24 +315,35 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     shape = Shape.of(options.params)
-    told: dict[str, object] = {"machine": {"cores": os.cpu_count(), "python": platform.python_version()}}
+    machine = {"cores": os.cpu_count(), "python": platform.python_version()}
+    comparisons: list[dict[str, object]] = []
+    runs: list[dict[str, object]] = []
+    told = {
+        "machine": machine,
+        "params": str(shape),
+        "parameters": shape.parameters,
+        "offline": comparisons,
+        "live": runs,
+    }
+
+    def note() -> None:
+        if options.json:
+            options.json.write_text(json.dumps(told, indent=1) + "\n")
+
     with tempfile.TemporaryDirectory() as scratch:
         quiet()
         folder = Path(scratch) / "offline"
         folder.mkdir()
         in_a_process(prepare, shape, folder, options.pairs)
-        told["offline"] = {"params": str(shape), "parameters": shape.parameters, "comparisons": []}
-        for checkpointing in (True, False):
+        for checkpointing in (False, True):
             print(f"{shape}, activation checkpointing {checkpointing}", flush=True)
             job = Job(folder, options.pairs, options.batch, checkpointing)
-            told["offline"]["comparisons"].append(compared(job, options.repeats))  # type: ignore[index]
-        told["live"] = [
-            live_comparison(LiveJob.of(asked, options.steps), Path(scratch) / f"live-{number}", options.repeats)
-            for number, asked in enumerate(options.live)
-        ]
-    print(json.dumps(told, indent=1))
-    if options.json:
-        options.json.write_text(json.dumps(told, indent=1) + "\n")
+            comparisons.append(compared(job, options.repeats))
+            note()
+        for number, asked in enumerate(options.live):
+            live = LiveJob.of(asked, options.steps)
+            runs.append(live_comparison(live, Path(scratch) / f"live-{number}", options.repeats))
+            note()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The main job, start to end, on a small policy that half knows arithmetic: about three minutes on two cores.
+"""The main job, start to end, on a small policy that half knows arithmetic: about two minutes on two cores.
 
     make demo
 
