@@ -67,14 +67,33 @@ def generate(
     return draws
 
 
+def read_alone(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], draws: Sequence[Draw], distribution: Distribution
+) -> None:
+    """Replaces the log-probs of finished draws by those of a pass over each alone, without padding or batch mates.
+
+    Draws of the same tokens share their pass.
+    """
+    seen: dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[list[float], list[float]]] = {}
+    for prompt, draw in zip(prompts, draws, strict=True):
+        tokens = tuple(prompt), tuple(draw.token_ids)
+        if tokens not in seen:
+            seen[tokens] = _both_logprobs(model, *tokens, distribution)
+        sampling, behavior = seen[tokens]
+        # A token on the very edge of top-k or top-p may fall outside in this pass; it was drawn: it had a probability.
+        draw.sampling_logprobs = [
+            a if isfinite(a) else b for a, b in zip(sampling, draw.sampling_logprobs, strict=True)
+        ]
+        draw.behavior_logprobs = list(behavior)
+
+
 @torch.inference_mode()
-def read_alone(model: PreTrainedModel, prompt: Sequence[int], draw: Draw, distribution: Distribution) -> None:
-    """Replaces the log-probs of a finished draw by those of one pass over it alone, without padding or batch mates."""
-    logits, taken = read(model, prompt, draw.token_ids)
+def _both_logprobs(
+    model: PreTrainedModel, prompt: Sequence[int], completion: Sequence[int], distribution: Distribution
+) -> tuple[list[float], list[float]]:
+    logits, taken = read(model, prompt, completion)
     sampling = distribution.logprobs(logits).gather(-1, taken).squeeze(-1).tolist()
-    # A token on the very edge of top-k or top-p may fall outside in this pass; it was drawn, so it had a probability.
-    draw.sampling_logprobs = [a if isfinite(a) else b for a, b in zip(sampling, draw.sampling_logprobs, strict=True)]
-    draw.behavior_logprobs = behavior_logprobs(logits, taken)
+    return sampling, behavior_logprobs(logits, taken)
 
 
 @torch.inference_mode()

@@ -108,8 +108,7 @@ class TransformersSampler:
                 f"{model.device} with prompts of {len(batch[0].token_ids)} tokens: lower it"
             ) from None
         if self.deterministic:
-            for p, draw in zip(batch, draws, strict=True):
-                read_alone(model, p.token_ids, draw, self._distribution)
+            read_alone(model, [p.token_ids for p in batch], draws, self._distribution)
         return [self._outcome(p.request.completion_id, draw) for p, draw in zip(batch, draws, strict=True)]
 
     def _outcome(self, completion_id: bytes, draw: Draw) -> Sample | SampleFailure:
