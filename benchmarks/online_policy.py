@@ -3,11 +3,12 @@
 A problem is `a+b` with a below 1000 and b below 100, its answer a number of one to four digits, one token each. Of the
 100,000 problems, `PROBLEMS` go into the file that prefkit samples, splits and evaluates on; a policy practises on the
 others, so it has seen none of these, held out or not. Training stops when the running average of the weights is right
-in TARGET of its draws, on problems that it never practised. That share is exact: the probability of the right answer.
+in a share `target` of its draws, on problems that it never practised. That share is exact: the probability of the right
+answer. A policy may have a way of its own to write an answer.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,11 @@ from random import Random
 
 import torch
 from tokenizers import Tokenizer, decoders, models
-from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from prefkit.engines.loading import without_bars
 
-PROBLEMS = 6_000
+PROBLEMS = 10_000
 VALIDATION = 1_000
 TARGET = 0.45
 PAD, END, USER, ASSISTANT = "<|pad|>", "<|end|>", "<|user|>", "<|assistant|>"
@@ -34,6 +35,8 @@ AVERAGE = 0.98
 CHECK_EVERY = 10
 MOST_STEPS = 5_000
 IGNORED = -100
+Written = Callable[[int], str]
+"""How a policy writes an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +52,9 @@ class Problem:
         return f"{self.a}+{self.b}"
 
     @property
-    def answer(self) -> str:
-        """As the policy should write it."""
-        return str(self.a + self.b)
+    def answer(self) -> int:
+        """What is right."""
+        return self.a + self.b
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,22 +77,38 @@ def problems() -> Problems:
 
 def write_problems(path: Path) -> None:
     """One problem a line, as `prompt` and `answer`."""
-    lines = [json.dumps({"prompt": p.question, "answer": p.answer}) for p in problems().asked]
+    lines = [json.dumps({"prompt": p.question, "answer": plain(p.answer)}) for p in problems().asked]
     path.write_text("\n".join(lines) + "\n")
 
 
-def make_policy(seed: int, folder: Path) -> dict[str, float]:
-    """Trains a policy, saves it in `folder`, and returns its parameters, steps and accuracy on validation problems."""
+def plain(answer: int) -> str:
+    """The answer as it is asked for."""
+    return str(answer)
+
+
+def make_policy(seed: int, folder: Path, target: float = TARGET, written: Written = plain) -> dict[str, float]:
+    """Trains a policy, saves it in `folder`, and returns its parameters, steps and accuracy on validation problems.
+
+    Policies of the same seed and another target are earlier or later on the same way.
+    """
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     tokenizer = _tokenizer()
-    model, steps, accuracy = _trained(_new_model(tokenizer), tokenizer, Random(f"practice/{seed}"))
+    practice = _Practice(tokenizer, Random(f"practice/{seed}"), written)
+    model, steps, accuracy = practice.trained(_new_model(tokenizer), target)
     with without_bars():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         # A tokenizer that was loaded says so where it is saved. As a run will save it, an unchanged policy is the same.
         AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
     return {"parameters": sum(p.numel() for p in model.parameters()), "steps": steps, "validation": accuracy}
+
+
+def expected_accuracy(policy: Path, asked: Sequence[Problem]) -> float:
+    """The exact share of right draws at T = 1: the mean probability of the right answer."""
+    with without_bars():
+        model = Qwen3ForCausalLM.from_pretrained(policy).eval()
+        return accuracy(model, *batch(AutoTokenizer.from_pretrained(policy), asked))
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
@@ -125,35 +144,48 @@ def _new_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
     )
 
 
-def _trained(
-    model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, random: Random
-) -> tuple[Qwen3ForCausalLM, int, float]:
-    """The averaged weights at the first check that reaches TARGET, when that was, and their accuracy."""
-    parts = problems()
-    averaged = deepcopy(model).eval()
-    validation = _batch(tokenizer, parts.validation)
-    optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.0)
-    for step in range(1, MOST_STEPS + 1):
-        for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * min(1.0, step / WARM_UP)
-        tokens, targets = _batch(tokenizer, random.sample(parts.practice, BATCH))
-        loss = model(input_ids=tokens, labels=targets).loss
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        with torch.no_grad():
-            for slow, fast in zip(averaged.parameters(), model.parameters(), strict=True):
-                slow.lerp_(fast, 1 - AVERAGE)
-        if step % CHECK_EVERY == 0 and (accuracy := _accuracy(averaged, *validation)) >= TARGET:
-            return averaged, step, accuracy
-    raise RuntimeError(f"no policy was right in {TARGET:.0%} of its draws after {MOST_STEPS} steps")
+@dataclass(frozen=True, slots=True)
+class _Practice:
+    """How a policy learns to add."""
+
+    tokenizer: PreTrainedTokenizerFast
+    random: Random
+    written: Written
+
+    def trained(self, model: Qwen3ForCausalLM, target: float) -> tuple[Qwen3ForCausalLM, int, float]:
+        """The averaged weights at the first check that reaches the target, when that was, and their accuracy."""
+        parts = problems()
+        averaged = deepcopy(model).eval()
+        validation = batch(self.tokenizer, parts.validation, self.written)
+        optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.0)
+        for step in range(1, MOST_STEPS + 1):
+            for group in optimizer.param_groups:
+                group["lr"] = LEARNING_RATE * min(1.0, step / WARM_UP)
+            tokens, targets = batch(self.tokenizer, self.random.sample(parts.practice, BATCH), self.written)
+            loss = model(input_ids=tokens, labels=targets).loss
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            with torch.no_grad():
+                for slow, fast in zip(averaged.parameters(), model.parameters(), strict=True):
+                    slow.lerp_(fast, 1 - AVERAGE)
+            if step % CHECK_EVERY == 0 and (share := accuracy(averaged, *validation)) >= target:
+                return averaged, step, share
+        raise RuntimeError(f"no policy was right in {target:.0%} of its draws after {MOST_STEPS} steps")
 
 
-def _batch(tokenizer: PreTrainedTokenizerFast, asked: Sequence[Problem]) -> tuple[torch.Tensor, torch.Tensor]:
+def prompt_text(problem: Problem) -> str:
+    """As the chat template renders it."""
+    return f"{USER}{problem.question}{END}{ASSISTANT}"
+
+
+def batch(
+    tokenizer: PreTrainedTokenizerFast, asked: Sequence[Problem], written: Written = plain
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens and targets, padded behind the text; only the answer and its end are targets."""
-    prompts = tokenizer([f"{USER}{p.question}{END}{ASSISTANT}" for p in asked])["input_ids"]
-    answers = tokenizer([f"{p.answer}{END}" for p in asked])["input_ids"]
+    prompts = tokenizer([prompt_text(p) for p in asked])["input_ids"]
+    answers = tokenizer([f"{written(p.answer)}{END}" for p in asked])["input_ids"]
     longest = max(len(p) + len(a) for p, a in zip(prompts, answers, strict=True))
     tokens = torch.zeros((len(asked), longest), dtype=torch.long)
     targets = torch.full_like(tokens, IGNORED)
@@ -164,8 +196,8 @@ def _batch(tokenizer: PreTrainedTokenizerFast, asked: Sequence[Problem]) -> tupl
     return tokens, targets
 
 
-def _accuracy(model: Qwen3ForCausalLM, tokens: torch.Tensor, targets: torch.Tensor) -> float:
-    """The mean probability of the right answer."""
+def accuracy(model: PreTrainedModel, tokens: torch.Tensor, targets: torch.Tensor) -> float:
+    """The mean probability of the targets."""
     with torch.no_grad():
         logprobs = torch.log_softmax(model(input_ids=tokens).logits[:, :-1], -1)
     asked = targets[:, 1:]

@@ -11,7 +11,9 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import cast
 
+from marked_page import put_between
 from matplotlib.figure import Figure
+from online_results import Run
 
 PERIODS = ("1", "10", "100", "inf", "null")
 REFERENCES = ("fixed", "behavior", "reset")
@@ -19,8 +21,6 @@ STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365
 """Number of seeds to the quantile of Student's t that 95 % intervals need."""
 GAIN, ALIKE, CHANCE = 4.0, 3.0, 2.0
 """Points: what online must gain, what counts as the same, what random rewards may gain."""
-BEGIN, END = "<!-- sweep -->", "<!-- /sweep -->"
-Run = Mapping[str, object]
 BySeed = Mapping[int, float]
 
 
@@ -200,10 +200,7 @@ FIGURE = "![Gain in held-out accuracy by sync period, and by KL to the start](on
 
 def write_page(page: Path, runs: Sequence[Run]) -> None:
     """Puts the tables and the figure between the page's markers."""
-    text = page.read_text()
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}\n{tables(runs)}\n\n{FIGURE}\n{END}{after}")
+    put_between(page, "sweep", f"{tables(runs)}\n\n{FIGURE}")
 
 
 def draw(runs: Sequence[Run], path: Path) -> None:

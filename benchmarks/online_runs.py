@@ -6,27 +6,23 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from online_measured import HERE, Measured, measured
 from online_policy import make_policy, write_problems
 
 import prefkit_trainers.running as running
 from prefkit.errors import PrefkitError
 from prefkit.pipeline.build import build
-from prefkit.pipeline.evaluating import EvaluationAsked, evaluate
-from prefkit.pipeline.evaluation.report import Evaluation
-from prefkit.pipeline.progress import Silent
 from prefkit.pipeline.recipe import Recipe
 from prefkit.pipeline.running import Ended, RunStart
-from prefkit.shift.bootstrap import Estimate
 from prefkit.store.workspace import Workspace
 
 Period: TypeAlias = Literal["1", "10", "100", "inf", "null"]
 Reference: TypeAlias = Literal["fixed", "behavior", "reset"]
-HERE = Path(__file__).resolve().parent
-HELD_OUT = 0.1
-SAMPLES = 8
-PROMPTS = 14
-PAIRS_PER_PROMPT = 4
-PAIRS = 32
+HELD_OUT = 0.06
+SAMPLES = 4
+PROMPTS = 36
+PAIRS_PER_PROMPT = 1
+PAIRS = 16
 WARM_UP = 20
 RESET_PERIOD = 50
 EVALUATED = 4
@@ -99,8 +95,8 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """How a run ended; shares of right answers are of held-out problems."""
+class Result(Measured):
+    """How a run ended."""
 
     part: str
     period: str
@@ -108,18 +104,6 @@ class Result:
     learning_rate: float
     beta: float
     seed: int
-    held_out: int
-    start: float
-    """The start policy's share of right answers, drawn at T = 1."""
-    accuracy: float
-    """The trained policy's."""
-    start_greedy: float
-    greedy: float
-    """The same with the most likely token every time."""
-    kl: float
-    """From the trained policy to the start, per completion, in nats."""
-    tokens: float
-    """Mean length of a completion, its end included."""
     entropy: float
     """Of the trained policy per token of the last pairs, in nats."""
     weights: str
@@ -146,10 +130,10 @@ class Laboratory:
     def done(self, job: Job) -> dict[str, object]:
         """Makes a run and evaluates it. Its recording and weights are thrown away."""
         began = time.process_time()
-        place = self._place(job.seed)
-        recipe = job.recipe(self._problems(), place / "policy")
+        place = self.place(job.seed)
+        recipe = job.recipe(self.problems(), place / "policy")
         workspace = Workspace.open(place)
-        exact = replace(job, part="sweep").recipe(self._problems(), place / "policy")
+        exact = replace(job, part="sweep").recipe(self.problems(), place / "policy")
         try:
             ended = _trained(recipe, workspace)
             result = _evaluated(job, exact, ended, workspace, began)
@@ -158,14 +142,15 @@ class Laboratory:
         shutil.rmtree(ended.folder)
         return asdict(result)
 
-    def _problems(self) -> Path:
+    def problems(self) -> Path:
+        """What prefkit reads."""
         path = self.work / "problems.jsonl"
         if not path.exists():
             write_problems(path)
         return path
 
-    def _place(self, seed: int) -> Path:
-        """The seed's folder, with its policy and a workspace."""
+    def place(self, seed: int) -> Path:
+        """The seed's folder, with its policy and a workspace. It may have been given with the policy alone."""
         place = self.work / f"seed-{seed}"
         if not place.exists():
             draft = self.work / f".seed-{seed}"
@@ -173,8 +158,9 @@ class Laboratory:
             draft.mkdir()
             told = make_policy(seed, draft / "policy")
             print(f"policy {seed}: {told}", flush=True)
-            Workspace.create(draft)
             draft.rename(place)
+        if not (place / ".prefkit" / "workspace.json").exists():
+            Workspace.create(place)
         return place
 
 
@@ -182,45 +168,24 @@ def _trained(recipe: Recipe, workspace: Workspace) -> Ended:
     assert recipe.train is not None
     if recipe.train.sync_period is None:
         build(recipe, workspace, HERE)
-    return running.train(RunStart(recipe, HERE), workspace, _silent)
+    return running.train(RunStart(recipe, HERE), workspace, silent)
 
 
-def _silent(line: str) -> None:
+def silent(line: str) -> None:
     """Tells nothing."""
 
 
 def _evaluated(job: Job, exact: Recipe, ended: Ended, workspace: Workspace, began: float) -> Result:
     """By the right answers, whatever the run was rewarded for."""
-    drawn = _evaluation(exact, ended.name, workspace, temperature=1.0, n=EVALUATED)
-    greedy = _evaluation(exact, ended.name, workspace, temperature=0.0, n=1)
-    moved = drawn.overall.divergence["policy"]
-    assert moved is not None
     return Result(
+        **asdict(measured(exact, ended.name, workspace, EVALUATED)),
         part=job.part,
         period=job.period,
         reference=job.reference,
         learning_rate=job.learning_rate,
         beta=job.beta,
         seed=job.seed,
-        held_out=drawn.held_out,
-        start=_value(drawn.overall.reward.baseline),
-        accuracy=_value(drawn.overall.reward.policy),
-        start_greedy=_value(greedy.overall.reward.baseline),
-        greedy=_value(greedy.overall.reward.policy),
-        kl=moved.k1.value,
-        tokens=_value(drawn.overall.tokens.policy),
         entropy=ended.outcome.metrics["entropy"],
         weights=ended.outcome.weights,
         cpu_seconds=round(time.process_time() - began, 1),
     )
-
-
-def _evaluation(recipe: Recipe, run: str, workspace: Workspace, temperature: float, n: int) -> Evaluation:
-    [block] = recipe.sample
-    drawn = recipe.model_copy(update={"sample": (block.model_copy(update={"temperature": temperature}),)})
-    return evaluate(EvaluationAsked(drawn, HERE, run, n=n), workspace, Silent())
-
-
-def _value(estimate: Estimate | None) -> float:
-    assert estimate is not None
-    return estimate.value

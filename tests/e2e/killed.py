@@ -1,11 +1,16 @@
-"""Commands in processes that die at a chosen place, as from a power cut: `os._exit`, no clean-up, nothing flushed."""
+"""Commands in processes that die at a chosen place, as from a power cut: `os._exit`, no clean-up, nothing flushed; or
+after a chosen time, by SIGKILL.
+"""
 
 import importlib
 import multiprocessing
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from io import FileIO
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 KILLED = 9
@@ -19,8 +24,11 @@ PLACES = {
     "checkpoint": "transformers:Trainer._save_checkpoint",
     "optimizer": "transformers:Trainer._save_optimizer_and_scheduler",
     "rotation": "prefkit_trainers.clock:Clock.on_save",
+    "model": "prefkit_trainers.training:publish_folder",
 }
 """Where a process can be killed: functions by name."""
+CALLS = "calls.txt"
+Function = Callable[..., object]
 
 
 def run(
@@ -36,18 +44,42 @@ def run(
     At the n-th call of a place it is killed, before the call or after it; in `frame`, half way through. The `missing`
     packages cannot be imported, as where they are not installed.
     """
+    prepare = None if place is None else partial(_set_trap, place, nth, after)
+    return _exit_code(_started(folder, arguments, prepare, missing))
+
+
+def run_for(folder: Path, arguments: Sequence[str], seconds: float) -> int:
+    """The same, killed by SIGKILL after so many seconds: then the exit code is -SIGKILL."""
+    process = _started(folder, arguments)
+    process.join(seconds)
+    process.kill()
+    return _exit_code(process)
+
+
+def counted(folder: Path, arguments: Sequence[str]) -> Counter[str]:
+    """Runs `prefkit ARGUMENTS` to its end, which must be a good one, and counts the calls of every place."""
+    code = _exit_code(_started(folder, arguments, partial(_note_calls, folder / CALLS)))
+    assert code == 0, (folder / "output.txt").read_text()
+    return Counter((folder / CALLS).read_text().split())
+
+
+def _started(
+    folder: Path, arguments: Sequence[str], prepare: Callable[[], None] | None = None, missing: Sequence[str] = ()
+) -> BaseProcess:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["prefkit.cli", "prefkit_trainers.running"])
-    process = context.Process(target=_command, args=(folder, list(arguments), place, nth, after, missing))
+    process = context.Process(target=_command, args=(folder, list(arguments), prepare, missing))
     process.start()
+    return process
+
+
+def _exit_code(process: BaseProcess) -> int:
     process.join()
     assert process.exitcode is not None
     return process.exitcode
 
 
-def _command(
-    folder: Path, arguments: list[str], place: str | None, nth: int, after: bool, missing: Sequence[str]
-) -> None:
+def _command(folder: Path, arguments: list[str], prepare: Callable[[], None] | None, missing: Sequence[str]) -> None:
     os.chdir(folder)
     assert not sys.modules.keys() & set(missing), "they were imported before"
     sys.modules |= dict.fromkeys(missing)  # type: ignore[arg-type]  # None makes an import fail
@@ -57,8 +89,8 @@ def _command(
     import torch
 
     torch.set_num_threads(1)
-    if place is not None:
-        _set_trap(place, nth, after)
+    if prepare is not None:
+        prepare()
     from prefkit.cli import main
 
     code = main(arguments)
@@ -66,16 +98,22 @@ def _command(
     os._exit(code)
 
 
+def _note_calls(path: Path) -> None:
+    """From now on every call of a place is a line of this file."""
+
+    def noted(place: str, original: Function, *args: object, **kwargs: object) -> object:
+        with path.open("a") as file:
+            file.write(f"{place}\n")
+        return original(*args, **kwargs)
+
+    for place in PLACES:
+        _replace(place, partial(noted, place))
+
+
 def _set_trap(place: str, nth: int, after: bool) -> None:
-    module, _, path = PLACES[place].partition(":")
-    owner: object = importlib.import_module(module)
-    *parents, name = path.split(".")
-    for parent in parents:
-        owner = getattr(owner, parent)
-    original: Callable[..., object] = getattr(owner, name)
     calls = 0
 
-    def trap(*args: object, **kwargs: object) -> object:
+    def trap(original: Function, *args: object, **kwargs: object) -> object:
         nonlocal calls
         calls += 1
         if calls == nth and not after:
@@ -90,4 +128,19 @@ def _set_trap(place: str, nth: int, after: bool) -> None:
             os._exit(KILLED)
         return result
 
-    setattr(owner, name, trap)
+    _replace(place, trap)
+
+
+def _replace(place: str, instead: Function) -> None:
+    """From now on calls of a place are calls of `instead`, with the original before their arguments."""
+    module, _, path = PLACES[place].partition(":")
+    owner: object = importlib.import_module(module)
+    *parents, name = path.split(".")
+    for parent in parents:
+        owner = getattr(owner, parent)
+    original: Function = getattr(owner, name)
+
+    def replaced(*args: object, **kwargs: object) -> object:
+        return instead(original, *args, **kwargs)
+
+    setattr(owner, name, replaced)

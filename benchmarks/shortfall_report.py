@@ -1,0 +1,169 @@
+"""How well what `prefkit check` says before a training ranks mixes by the shortfall of offline DPO on them.
+
+A mix is one point: scores and shortfalls are means over its seeds. The best of the scores is chosen on the mixes of one
+half of the behaviour policies, by its rank correlation (Spearman) with the shortfall, and reported on the other half.
+Intervals are 95 %, by bootstrap over mixes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from math import isfinite, nan
+from statistics import fmean
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+import polars as pl
+from online_results import Run
+from shortfall_examined import Point, reached
+from shortfall_mixes import BEHAVIORS, ONLINE, path_of
+
+BUDGETS = (0.02, 0.04, 0.08, 0.16)
+"""Nats of KL to the start, per completion."""
+RESAMPLES = 2_000
+Shift: TypeAlias = Mapping[str, Any]
+"""The report of a check as a version's manifest holds it, of estimates their value alone."""
+Score: TypeAlias = Callable[[Shift], float]
+
+CHOOSE, REPORT = tuple(BEHAVIORS)[::2], tuple(BEHAVIORS)[1::2]
+"""The behaviour policies whose mixes choose the score, and those whose mixes report it: one of each kind."""
+
+
+def _of_side(shift: Shift, side: str, path: Sequence[str]) -> float:
+    value: Any = next(found for found in shift["overall"]["sides"] if found["side"] == side)
+    for name in path:
+        value = None if value is None else value[name]
+    return nan if value is None else float(value)
+
+
+def _of_sides(shift: Shift, path: Sequence[str]) -> float:
+    return fmean(_of_side(shift, side, path) for side in ("chosen", "rejected"))
+
+
+def _not(score: Score, shift: Shift) -> float:
+    return 1.0 - score(shift)
+
+
+def _scores() -> dict[str, Score]:
+    paths = {
+        "off-support": ["off_support"],
+        "NLL gap": ["against_samples", "nll_gap"],
+        "AUC": ["against_samples", "auc"],
+        "sequence KL, k3": ["divergence", "k3"],
+        "effective sample lost": ["divergence", "effective_sample"],
+    }
+    found: dict[str, Score] = {}
+    for name, path in paths.items():
+        of: dict[str, Score] = {side: partial(_of_side, side=side, path=path) for side in ("chosen", "rejected")}
+        for sides, score in (of | {"both": partial(_of_sides, path=path)}).items():
+            found[f"{name}, {sides}"] = partial(_not, score) if name.endswith("lost") else score
+    found["coverage lost"] = lambda shift: 1.0 - float(shift["coverage"]["share"])
+    found["length distance"] = lambda shift: _of_sides(shift, ["against_samples", "length_wasserstein"])
+    return found
+
+
+SCORES: Mapping[str, Score] = _scores()
+"""By name; the larger, the further from the start policy."""
+LENGTH, LABEL = "mean length", "share not on-policy (label)"
+BASELINES = (LENGTH, LABEL)
+
+
+@dataclass(frozen=True, slots=True)
+class Correlation:
+    """Spearman's, over mixes."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    mixes: int
+
+    def __str__(self) -> str:
+        return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
+
+
+def shortfall(online: Sequence[Point], offline: Sequence[Point]) -> float:
+    """How far offline ends below online at equal KL, in points of accuracy: the mean over budgets."""
+    return 100 * fmean(reached(online, budget) - reached(offline, budget) for budget in BUDGETS)
+
+
+def mixes(runs: Sequence[Run]) -> pl.DataFrame:
+    """A line per mix: what it is, `shortfall`, `final` (that of the last checkpoints), `seeds`, and its scores."""
+    online = {run["seed"]: path_of(run) for run in runs if run["behavior"] == ONLINE}
+    lines = [_line(run, online[run["seed"]]) for run in runs if run["behavior"] != ONLINE and run["seed"] in online]
+    numbers = [name for name in lines[0] if name not in ("mix", "behavior", "own", "seed")]
+    by_mix = pl.DataFrame(lines).group_by("mix", "behavior", "own")
+    return by_mix.agg(pl.col(numbers).mean(), seeds=pl.len()).sort("behavior", "own")
+
+
+def _line(run: Run, online: Sequence[Point]) -> dict[str, object]:
+    shift, offline = cast(Shift, run["shift"]), path_of(run)
+    own = cast(float, run["own"])
+    return {
+        "mix": f"{run['behavior']}-{100 * own:.0f}", "behavior": run["behavior"], "own": own, "seed": run["seed"],
+        "shortfall": shortfall(online, offline), "final": 100 * (online[-1].accuracy - offline[-1].accuracy),
+        LENGTH: _of_sides(shift, ["tokens"]), LABEL: 1.0 - own,
+        **{name: score(shift) for name, score in SCORES.items()},
+    }  # fmt: skip
+
+
+def correlation(found: pl.DataFrame, name: str, of: str = "shortfall") -> Correlation:
+    """Of a score with what is to be predicted."""
+    known = found.filter(pl.col(name).is_finite())
+    random = np.random.default_rng(0)
+    drawn = [known[random.integers(known.height, size=known.height)] for _ in range(RESAMPLES)]
+    values = [value for value in (_spearman(sample, name, of) for sample in drawn) if isfinite(value)]
+    low, high = (float(q) for q in np.quantile(values, [0.025, 0.975])) if values else (nan, nan)
+    return Correlation(name, _spearman(known, name, of), low, high, known.height)
+
+
+def _spearman(found: pl.DataFrame, name: str, of: str) -> float:
+    value = found.select(pl.corr(name, of, method="spearman")).item()
+    return nan if value is None else float(value)
+
+
+def halves(found: pl.DataFrame, choose: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The mixes that choose and those that report. Data that is wholly on-policy, which belongs to none, reports."""
+    return found.filter(pl.col("behavior").is_in(choose)), found.filter(~pl.col("behavior").is_in(choose))
+
+
+def best(found: pl.DataFrame) -> str:
+    """The score with the highest rank correlation."""
+    values = {name: _spearman(found, name, "shortfall") for name in SCORES}
+    return max((name for name in values if isfinite(values[name])), key=lambda name: values[name])
+
+
+def summarised(runs: Sequence[Run]) -> dict[str, object]:
+    """What the runs say, for the JSON."""
+    found = mixes(runs)
+    told: dict[str, object] = {"mixes": found.to_dicts()}
+    for name, choose in (("asked", CHOOSE), ("halves exchanged", REPORT)):
+        chosen_on, reported_on = halves(found, choose)
+        chosen = best(chosen_on)
+        told[name] = {
+            "chosen": chosen,
+            "on the half that chose": asdict(correlation(chosen_on, chosen)),
+            "reported": [asdict(correlation(reported_on, n)) for n in (chosen, *BASELINES)],
+        }
+    told["every score, on all mixes"] = [asdict(correlation(found, name)) for name in (*SCORES, *BASELINES)]
+    return told
+
+
+def tables(runs: Sequence[Run]) -> str:
+    """In Markdown: the prediction, every score, every mix."""
+    found = mixes(runs)
+    lines = ["| score | chosen on | rank correlation, reporting mixes | mixes |", "|---|---|---:|---:|"]
+    for choose in (CHOOSE, REPORT):
+        chosen_on, reported_on = halves(found, choose)
+        for name in (best(chosen_on), *BASELINES):
+            seen = correlation(reported_on, name)
+            how = ", ".join(choose) if name not in BASELINES else "baseline"
+            lines.append(f"| {name} | {how} | {seen} | {seen.mixes} |")
+    lines += ["", "| score, all mixes | with the shortfall | with that of the last checkpoints |", "|---|---:|---:|"]
+    lines += [f"| {n} | {correlation(found, n)} | {correlation(found, n, 'final')} |" for n in (*SCORES, *BASELINES)]
+    lines += ["", "| behaviour policy | own prompts | shortfall, points | at the end |", "|---|---:|---:|---:|"]
+    lines += [
+        f"| {row['behavior']} | {row['own']:.0%} | {row['shortfall']:+.1f} | {row['final']:+.1f} |"
+        for row in found.iter_rows(named=True)
+    ]
+    return "\n".join(lines)
