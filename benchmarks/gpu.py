@@ -270,11 +270,14 @@ class Given:
     def begin(self, step: int, weights: "Weights") -> None:
         """Nothing is synchronised."""
 
-    def step_done(self, step: int, weights: "Weights") -> Mapping[str, float]:
+    def step_done(self, step: int, weights: "Weights") -> None:
         """Notes the time."""
         wait_for(self._device)
         self.ended.append(time.perf_counter())
         self.tokens.append(self.tokens[-1])
+
+    def metrics(self) -> Mapping[str, float]:
+        """Nothing is told."""
         return {}
 
     def save(self, step: int, weights: "Weights") -> None:

@@ -23,6 +23,7 @@ MEASURED = {
     "prefkit.stream.ranked:RankedTape.tell": "record",
     "prefkit.stream.stream:PreferenceStream._next_chunk": "serve",
     "prefkit.stream.stream:PreferenceStream.step_done": "clock and tallies",
+    "prefkit.stream.stream:PreferenceStream.metrics": "clock and tallies",
     "prefkit_trainers.metrics:RunLog.on_log": "log",
     "transformers:Trainer.train": "train",
 }

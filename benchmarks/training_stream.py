@@ -164,9 +164,12 @@ class ByHand:
     def begin(self, step: int, weights: "Weights") -> None:
         """The sampler has the same weights."""
 
-    def step_done(self, step: int, weights: "Weights") -> Mapping[str, float]:
+    def step_done(self, step: int, weights: "Weights") -> None:
         """Copies the weights."""
         self._copy(weights)
+
+    def metrics(self) -> Mapping[str, float]:
+        """Nothing is told."""
         return {}
 
     def _copy(self, weights: "Weights") -> None:

@@ -1,15 +1,23 @@
 """`prefkit runs`."""
 
-from prefkit.cli.console import say, say_all, say_json, table
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import cast
+
+from prefkit.cli.console import count, say, say_all, say_json, table
 from prefkit.cli.options import AsJson, WorkspacePath, opened
 from prefkit.identity import Json
 from prefkit.store.runs import Run, Runs
+from prefkit.stream.recording import is_recorded_now
 
-SHOWN = {"reward margin": "rewards/margins", "loss": "loss"}
+SHOWN = {"reward": "stream/reward", "loss": "loss"}
+COLUMNS = ("run", "method", "s", "steps", *SHOWN, "age", "data")
+ENDED, RUNNING, STOPPED = "ended", "running", "stopped"
+UNITS = {"d": 86_400, "h": 3_600, "min": 60}
 
 
 def runs(*, json: AsJson = False, workspace: WorkspacePath = None) -> None:
-    """List runs, newest first.
+    """List runs, newest first: ended, running or stopped, and the last numbers that each has logged.
 
     Parameters
     ----------
@@ -20,10 +28,15 @@ def runs(*, json: AsJson = False, workspace: WorkspacePath = None) -> None:
     if json:
         say_json([_entry(run) for run in found])
     elif found:
-        columns = ["run", "method", "s", "steps", *SHOWN, "started (UTC)", "trains on"]
-        say_all([table(columns, [_row(run) for run in found], right=("s", "steps", *SHOWN))])
+        now = datetime.now(UTC)
+        say_all([table(COLUMNS, [_row(run, now) for run in found], right=("s", "steps", *SHOWN, "age"))])
     else:
         say("there is no run yet: run `prefkit train`")
+
+
+def age(seconds: float) -> str:
+    """A time that has passed, in the largest unit of which there are two or more."""
+    return next((f"{seconds // size:.0f} {unit}" for unit, size in UNITS.items() if seconds >= 2 * size), "now")
 
 
 def _entry(run: Run) -> dict[str, Json]:
@@ -36,24 +49,44 @@ def _entry(run: Run) -> dict[str, Json]:
         "train": record.recipe["train"],
         "policy_id": record.policy_id,
         "created": record.created,
-        "steps": outcome and outcome.steps,
+        "state": _state(run),
+        "steps": outcome.steps if outcome else int(run.logged.get("step", 0)),
         "weights": outcome and outcome.weights,
-        "metrics": dict(outcome.metrics) if outcome else None,
+        "metrics": dict(_metrics(run)),
     }
 
 
-def _row(run: Run) -> tuple[object, ...]:
-    record, outcome = run.record, run.outcome
-    train = record.recipe["train"]
-    assert isinstance(train, dict)
-    period = train["sync_period"]
-    numbers = [f"{outcome.metrics[name]:.4g}" if outcome and name in outcome.metrics else "" for name in SHOWN.values()]
+def _row(run: Run, now: datetime) -> tuple[object, ...]:
+    record, metrics = run.record, _metrics(run)
+    train = cast("dict[str, Json]", record.recipe["train"])
+    period = cast("float | None", train["sync_period"])
     return (
         run.name,
-        record.method,
+        f"{record.method}, {train['reference']}",
         "" if period is None else f"{period:g}",
-        outcome.steps if outcome else "…",
-        *numbers,
-        record.created[:16].replace("T", " "),
-        record.data or "own samples",
+        _steps(run, cast("dict[str, Json]", train["args"])),
+        *(f"{metrics[name]:.4g}" if name in metrics else "" for name in SHOWN.values()),
+        age((now - datetime.fromisoformat(record.created)).total_seconds()),
+        record.data or "",
     )
+
+
+def _metrics(run: Run) -> Mapping[str, float]:
+    outcome = run.outcome
+    return outcome.metrics if outcome else {name: value for name, value in run.logged.items() if name != "step"}
+
+
+def _state(run: Run) -> str:
+    if run.outcome:
+        return ENDED
+    return RUNNING if is_recorded_now(run.folder / "recording") else STOPPED
+
+
+def _steps(run: Run, args: Mapping[str, Json]) -> str:
+    """All of a run that ended; else those that were logged, of as many as the recipe asks for, and how it stands."""
+    outcome, asked = run.outcome, args.get("max_steps")
+    if outcome:
+        return count(outcome.steps)
+    done = count(int(run.logged.get("step", 0)))
+    of = f"/{count(asked)}" if isinstance(asked, int) and asked > 0 else ""
+    return f"{done}{of} {_state(run)}"

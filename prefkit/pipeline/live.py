@@ -16,12 +16,14 @@ import pyarrow as pa
 from prefkit.errors import SyncError
 from prefkit.pipeline.choosing import Choosing
 from prefkit.pipeline.comparing import Judge, compare
+from prefkit.pipeline.completions import DRAW_COLUMNS
 from prefkit.pipeline.draws import Block, draw
 from prefkit.pipeline.labels import Labeller, label, with_texts
 from prefkit.pipeline.progress import Silent
 from prefkit.pipeline.prompts import KEPT
 from prefkit.pipeline.publish import PINNED
 from prefkit.pipeline.resolve import Resolved
+from prefkit.pipeline.rewards import reward_sums
 from prefkit.pipeline.rows import TRAIN
 from prefkit.pipeline.stages import Stages
 from prefkit.pipeline.training_rows import TRAINABLE, ReferenceSums, trained_pairs
@@ -139,13 +141,16 @@ class LiveSource:
         stages = Stages(recipe, facts, (), {table.name: 0 for table in PINNED}, maker)
         stages.ledger.add("prompt hygiene", "task", count, pl.repeat(KEPT, count, eager=True), [KEPT])
         choosing = Choosing(recipe.recipe, facts, stages.pins, stages.ledger, stages.dropped)
-        pairs = choosing.splits(stages.labelled(tasks), tasks)[TRAIN]
+        labelled = stages.labelled(tasks)
+        draws = facts.read(COMPLETIONS, ["prompt_id", "completion"]).select("prompt_id", DRAW_COLUMNS[0])
+        rewards = reward_sums(labelled.candidates, tasks["source"], draws)
+        pairs = choosing.splits(labelled, tasks)[TRAIN]
         pairs = self._with_behavior(pairs, facts)
         rows, outcome = maker.timed("reference", partial(self._trained, pairs))
         stages.ledger.add("tokens", "pair", stages.ledger.kept("version"), outcome, [TRAINABLE])
         made = {table.name: facts.rows(table) for table in MADE if facts.heads()[table.name]}
         outcomes = {account.stage: dict(account.outcomes) for account in stages.ledger.accounts}
-        return MicroBatch(cursor, count, self.policy_version, rows, made, outcomes, maker.seconds)
+        return MicroBatch(cursor, count, self.policy_version, rows, made, outcomes, maker.seconds, rewards)
 
     def _trained(self, pairs: pl.DataFrame) -> tuple[pa.Table, pl.Series]:
         return trained_pairs(pairs, self.engines.tokens, self.engines.reference, self.max_length, self.system)

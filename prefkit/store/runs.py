@@ -78,6 +78,14 @@ class Run:
         path = self.folder / "outcome.json"
         return _read(path, RunOutcome) if path.exists() else None
 
+    @property
+    def logged(self) -> Mapping[str, float]:
+        """The last of every number that was logged so far, and the `step` it was logged at; empty before the first."""
+        path = self.folder / "metrics.jsonl"
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+        entries = [entry for line in lines if "loss" in (entry := _logged(line))]
+        return {name: value for entry in entries for name, value in entry.items() if value is not None}
+
     def begin(self, record: RunRecord) -> None:
         """Writes what it is, once all its other files are there."""
         write_durably(self.folder / "run.json", _json(record))
@@ -140,6 +148,15 @@ class Runs:
 
 def _json(value: RunRecord | RunOutcome) -> bytes:
     return json.dumps(asdict(value), indent=1, ensure_ascii=False).encode()
+
+
+def _logged(line: str) -> dict[str, float | None]:
+    """A line of metrics; empty for one that a crash cut short."""
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _read(path: Path, kind: type[T]) -> T:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from prefkit.stream.protocol import MicroBatch
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +111,7 @@ def encode(event: Event) -> bytes:
             "policy_version": batch.policy_version,
             "outcomes": {stage: dict(counts) for stage, counts in batch.outcomes.items()},
             "seconds": dict(batch.seconds),
+            "rewards": dict(batch.rewards),
             "tables": [(name, len(data)) for name, data in tables],
         }
     else:
@@ -130,8 +131,9 @@ def decode(data: pa.Buffer) -> Event:
             return Start(**head, base=Base(**base) if base else None)
         case "micro_batch":
             first_row, source = head.pop("first_row"), head.pop("source")
+            rewards = {name: (total, count) for name, (total, count) in head.pop("rewards").items()}
             (_, rows), *facts = _tables(data, begins, head.pop("tables"))
-            return NewRows(first_row, MicroBatch(rows=rows, facts=dict(facts), **head), source)
+            return NewRows(first_row, MicroBatch(rows=rows, facts=dict(facts), rewards=rewards, **head), source)
         case "serve":
             return Serve(tuple(head["rows"]))
         case "sync":

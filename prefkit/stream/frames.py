@@ -136,6 +136,18 @@ def _write(file: FileIO, data: bytes) -> None:
         left = left[file.write(left) :]
 
 
+def is_written(path: Path) -> bool:
+    """Whether a process has the file open for append just now."""
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def _open(path: Path) -> FileIO:
     with disk_trouble(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -36,6 +36,8 @@ class MicroBatch:
     """By stage of the ledger, what became of its keys."""
     seconds: Mapping[str, float] = field(default_factory=dict[str, float])
     """By stage, how long it took."""
+    rewards: Mapping[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
+    """Over all labelled completions, selected or not: by name of a reward, their sum and how many there are."""
 
 
 class Source(Protocol):
@@ -82,8 +84,12 @@ class TrainingStream(Protocol):
         """Training starts, or goes on, after this optimizer step."""
         ...
 
-    def step_done(self, step: int, weights: Weights) -> Mapping[str, float]:
-        """An optimizer step is over: the clock may sync or reset. Returns metrics since the last step."""
+    def step_done(self, step: int, weights: Weights) -> None:
+        """An optimizer step is over: the clock may sync or reset."""
+        ...
+
+    def metrics(self) -> Mapping[str, float]:
+        """What was done since the last call, as numbers that a logger takes."""
         ...
 
     def save(self, step: int, weights: Weights) -> None:

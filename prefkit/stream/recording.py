@@ -16,7 +16,7 @@ from types import TracebackType
 
 from prefkit.errors import DamageError, NotFoundError, WorkspaceError
 from prefkit.stream.events import FORMAT, Event, NewRows, Start, decode, encode
-from prefkit.stream.frames import FrameFile, read_payloads
+from prefkit.stream.frames import FrameFile, is_written, read_payloads
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +125,12 @@ def stands(folder: Path, attempt: int, frames: int, rank: int = 0) -> bool:
     if stand is not None and frames > stand:
         return False
     return sum(1 for _ in islice(read_payloads(recording_path(folder, attempt, rank)), frames)) == frames
+
+
+def is_recorded_now(folder: Path) -> bool:
+    """Whether a process records into the folder: the run goes on."""
+    newest = newest_attempt(folder)
+    return newest is not None and is_written(recording_path(folder, newest))
 
 
 def newest_attempt(folder: Path, rank: int = 0) -> int | None:

@@ -41,8 +41,11 @@ class ReplayStream:
     def begin(self, step: int, weights: Weights) -> None:
         """Nothing is synchronised."""
 
-    def step_done(self, step: int, weights: Weights) -> Mapping[str, float]:
+    def step_done(self, step: int, weights: Weights) -> None:
         """Nothing is decided."""
+
+    def metrics(self) -> Mapping[str, float]:
+        """The run's own metrics tell of its sampling."""
         return {}
 
     def save(self, step: int, weights: Weights) -> None:

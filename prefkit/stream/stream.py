@@ -21,7 +21,8 @@ from prefkit.stream.ranked import RankedKeeper, RankedTape
 from prefkit.stream.ranks import Share
 from prefkit.stream.sources import ONLY, Sources, Waiting
 from prefkit.stream.state import REFERENCE, SAMPLER, StreamState
-from prefkit.stream.tallies import SELECT, Tallies
+from prefkit.stream.tallies import LOSING, SURVIVED, Tallies
+from prefkit.stream.timing import DRAW, SYNC, WallTime, time_shares
 
 IDLE = 50
 """So many micro-batches in a row without a single row end the run: nothing would ever come."""
@@ -44,6 +45,7 @@ class PreferenceStream:
         self._own: deque[Row] = deque()
         """The rest of this rank's part of the chunk that is being served."""
         self._tallies = Tallies()
+        self._time = WallTime()
         self._cursors = dict.fromkeys(self._sources, 0)
         self._recorded = self._served = self._step = 0
         self._policy_version = self._reference_version = 0
@@ -88,17 +90,19 @@ class PreferenceStream:
         fates = Counter[str]()
         for _ in range(IDLE):
             version = self._sources[source].policy_version
-            taken = self._tape.played(source, self._cursors[source], version) or self._drawn(source)
+            with self._time.during(DRAW):
+                taken = self._tape.played(source, self._cursors[source], version) or self._drawn(source)
             if taken is None:
                 return False
             self._take(taken)
             if taken.batch.rows.num_rows:
                 return True
-            fates.update(taken.batch.outcomes.get(SELECT, {}))
-        told = ", ".join(f"{count} {outcome}" for outcome, count in fates.most_common())
+            for stage in LOSING:
+                fates.update(taken.batch.outcomes.get(stage, {}))
+        told = ", ".join(f"{count} {outcome}" for outcome, count in fates.most_common() if outcome not in SURVIVED)
         raise RecipeError(
             f"{IDLE} micro-batches in a row gave no row to train on ({told}), expected some: let the policy draw more "
-            "completions (sample.n), or choose prompts that it solves sometimes"
+            "completions (sample.n), choose prompts that it solves sometimes, or raise train.args.max_length"
         )
 
     def _drawn(self, source: str) -> NewRows | None:
@@ -108,6 +112,8 @@ class PreferenceStream:
             return None
         drawn = NewRows(self._recorded, batch, source)
         self._tape.record(drawn)
+        for stage, seconds in batch.seconds.items():
+            self._tallies.spent(stage, seconds / self._share.ranks.size)
         return drawn
 
     def _take(self, taken: NewRows) -> None:
@@ -132,6 +138,7 @@ class PreferenceStream:
                 self._tape.tell(Sync(0, 0, weights.digest()))
         if step and self._reference_version == step:
             self._reset_reference(weights, step)
+        self._time.begin()
 
     def _sync(self, weights: Weights, policy_version: int) -> None:
         for source in self._sources.values():
@@ -148,9 +155,21 @@ class PreferenceStream:
                 "put back the run's own checkpoint, or remove it to go on from an earlier one"
             )
 
-    def step_done(self, step: int, weights: Weights) -> Mapping[str, float]:
+    def step_done(self, step: int, weights: Weights) -> None:
         """See TrainingStream."""
         self._step = step
+        with self._time.during(SYNC):
+            self._move(step, weights)
+
+    def metrics(self) -> Mapping[str, float]:
+        """See TrainingStream; what they mean is said in `prefkit.stream.tallies`."""
+        for what, seconds in self._time.take().items():
+            self._tallies.spent(what, seconds)
+        told = self._tallies.take()
+        return told | time_shares(told)
+
+    def _move(self, step: int, weights: Weights) -> None:
+        """Sampler and reference get the weights of this step, where the clock says so; what is too stale is dropped."""
         if self._clock.resets_at(step):
             self._reset_reference(weights, step)
             self._tape.tell(Reset(step, weights.digest()))
@@ -164,7 +183,6 @@ class PreferenceStream:
             self._keeper.sent(SAMPLER, weights, step, self._clock.sync_period)
         elif stale:
             self._tape.tell(Drop(step, stale))
-        return self._tallies.take()
 
     def _drop_stale(self, step: int) -> tuple[int, ...]:
         """Drops the waiting rows that may not be served any more, and returns their numbers."""

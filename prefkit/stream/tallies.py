@@ -1,14 +1,19 @@
-"""Tallies: what a stream did since the last optimizer step, as metrics a logger takes.
+"""Tallies: what a stream did since the metrics were last taken, as numbers that a logger takes.
 
 stream/rows, stream/rows/<source>             rows served, and by where their prompts came from
 stream/mix/<source>                           share of the rows served, by source of a mix
 stream/staleness_mean, stream/staleness/2-3   steps since a row's sampler got its weights: mean, share of rows
 stream/chosen_score, stream/rejected_score    means of the rows served; by source stream/chosen_score/<source>
+stream/chosen_tokens, stream/rejected_tokens  mean lengths of the rows served
 stream/dropped                                rows dropped as too stale
 stream/drawn, stream/prompts                  rows and prompts of new micro-batches, and of these:
+stream/reward, stream/reward/<source>         mean reward of all labelled completions, selected or not
+stream/reward_aspect/<aspect>                 mean score of an aspect, of the same
+stream/completion_tokens                      mean length of all completions
 stream/share/<stage>/<outcome>                share of the stage's keys that ended so
 stream/tie, stream/zero_variance              share of candidate pairs that tie; of prompts whose completions all do
-stream/seconds/<stage>                        time
+stream/seconds/<stage>, stream/time/<stage>   time and its shares: see `prefkit.stream.timing`; what is taken from the
+                                              recording of a run that goes on cost none
 """
 
 from collections import Counter, defaultdict
@@ -18,14 +23,23 @@ from typing import cast
 import polars as pl
 import pyarrow as pa
 
+from prefkit.records import COMPLETIONS
 from prefkit.selection.outcomes import PromptOutcome, RowOutcome
 from prefkit.stream.protocol import MicroBatch
 from prefkit.stream.sources import ONLY
+from prefkit.stream.timing import SECONDS
 
 SELECT, SELECT_ROWS = "select", "select rows"
+LOSING = (SELECT, "pair hygiene", "tokens")
+"""Stages in which what could have become a row is lost."""
+SURVIVED = ("selected", "kept", "trainable")
 SCORES = ("chosen_score", "rejected_score", "score_margin", "score")
+TOKENS = {"chosen_ids": "chosen_tokens", "rejected_ids": "rejected_tokens"}
 _STEP = "steps_done"
-_READ = {"source": pl.String, "policy_version": pl.Int64, _STEP: pl.Int64, **dict.fromkeys(SCORES, pl.Float64)}
+_READ = {
+    "source": pl.String, "policy_version": pl.Int64, _STEP: pl.Int64, **dict.fromkeys(SCORES, pl.Float64),
+    **dict.fromkeys(TOKENS, pl.List(pl.Int32)),
+}  # fmt: skip
 _NOTHING = pl.DataFrame(schema=_READ)
 _NO_VARIANCE = (PromptOutcome.ALL_TIED, PromptOutcome.NO_CORRECT, PromptOutcome.NO_INCORRECT)
 
@@ -36,6 +50,8 @@ class Tallies:
     def __init__(self) -> None:
         self._oldest = 0
         """The last bin of staleness that any row fell into, so that a chart has no holes."""
+        self._stages = set[str]()
+        """Every stage that ever took time: in a step in which it did nothing it took none."""
         self._clear()
 
     def _clear(self) -> None:
@@ -44,6 +60,7 @@ class Tallies:
         self._outcomes = defaultdict[str, Counter[str]](Counter)
         self._seconds = Counter[str]()
         self._counts = Counter[str]()
+        self._sums = defaultdict[str, tuple[float, float]](lambda: (0.0, 0.0))
 
     def drawn(self, batch: MicroBatch) -> None:
         """A micro-batch was drawn."""
@@ -51,8 +68,11 @@ class Tallies:
         self._counts["prompts"] += batch.prompts
         for stage, counts in batch.outcomes.items():
             self._outcomes[stage].update(counts)
-        for stage, seconds in batch.seconds.items():
-            self.spent(stage, seconds)
+        for name, (total, count) in batch.rewards.items():
+            self._add(name, total, count)
+        if (completions := batch.facts.get(COMPLETIONS.name)) is not None:
+            lengths = cast(pl.Series, pl.from_arrow(completions["token_ids"])).drop_nulls().list.len()
+            self._add("completion_tokens", int(lengths.sum()), len(lengths))
 
     def served(self, rows: pa.Table, step: int, source: str = ONLY) -> None:
         """Rows, possibly a slice of one, were served when this many steps were done, by this source of a mix."""
@@ -64,14 +84,20 @@ class Tallies:
         """So many rows were dropped as too stale."""
         self._counts["dropped"] += rows
 
+    def _add(self, name: str, total: float, count: float) -> None:
+        summed, counted = self._sums[name]
+        self._sums[name] = (summed + total, counted + count)
+
     def spent(self, stage: str, seconds: float) -> None:
         """A stage took this long."""
+        self._stages.add(stage)
         self._seconds[stage] += seconds  # type: ignore[assignment]  # a Counter adds any numbers
 
     def take(self) -> dict[str, float]:
         """The metrics since the last time, by name; what there was nothing to say of is left out."""
         metrics: dict[str, float] = {f"stream/{name}": float(count) for name, count in self._counts.items()}
-        metrics |= {f"stream/seconds/{stage}": seconds for stage, seconds in self._seconds.items()}
+        metrics |= {f"{SECONDS}{stage}": float(self._seconds[stage]) for stage in sorted(self._stages)}
+        metrics |= {f"stream/{name}": total / count for name, (total, count) in self._sums.items() if count}
         metrics |= _shares(self._outcomes) | _mixed(self._mixed)
         if self._served:
             rows = pl.concat([_NOTHING, *(_at(step, tables) for step, tables in self._served.items())], how="diagonal")
@@ -124,7 +150,8 @@ def _by_source(rows: pl.DataFrame) -> dict[str, float]:
 
 
 def _means(rows: pl.DataFrame) -> dict[str, float]:
-    means = rows.select(_mean(name) for name in SCORES).row(0, named=True)
+    lengths = [pl.col(ids).list.len().mean().alias(name) for ids, name in TOKENS.items()]
+    means = rows.select(*(_mean(name) for name in SCORES), *lengths).row(0, named=True)
     return {f"stream/{name}": mean for name, mean in means.items() if mean is not None}
 
 

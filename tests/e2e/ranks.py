@@ -69,10 +69,10 @@ def _rank(folder: Path, arguments: list[str], place: Mapping[str, str], killed_a
             ids.append(cast(bytes, row["row_id"]).hex())
             yield row
 
-    def mortal_step(stream: PreferenceStream, step: int, weights: Weights) -> Mapping[str, float]:
+    def mortal_step(stream: PreferenceStream, step: int, weights: Weights) -> None:
         if step == killed_at:
             os._exit(KILLED)
-        return step_done(stream, step, weights)
+        step_done(stream, step, weights)
 
     def remembered_weights(*args: Any, **kwargs: Any) -> "TrainOutcome":
         outcome = train_dpo(*args, **kwargs)

@@ -32,6 +32,7 @@ def new_rows(first: int, count: int, cursor: int = 0, policy_version: int = 0) -
         facts={"scores": pa.table({"id": [b"x" * 16], "score": [0.5]})},
         outcomes={"sample": {"sampled": 2 * count}, "select": {"selected": count}},
         seconds={"sample": 0.25},
+        rewards={"reward": (1.5, 2 * count)},
     )
     return NewRows(first, batch)
 

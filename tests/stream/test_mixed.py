@@ -18,7 +18,7 @@ from prefkit.stream.opening import begun_stream
 from prefkit.stream.recording import chain, newest_attempt
 from prefkit.stream.replay import fated_rows, outcomes
 from prefkit.stream.replayed import ReplayStream
-from tests.stream.learner import Finished, Learned, Numbers, Run
+from tests.stream.learner import Finished, Numbers, Run
 
 PERIODS = st.sampled_from([1.0, 2.0, 3.0, inf])
 WEIGHTS = st.fixed_dictionaries({"live": st.integers(1, 4), "v": st.integers(0, 4), "w": st.integers(0, 4)})
@@ -72,7 +72,7 @@ def test_mix_tells_the_share_of_every_source_that_served(tmp_path: Path) -> None
     rows = stream.rows()
     for _ in range(8):
         next(rows)
-    metrics = stream.step_done(1, Learned())
+    metrics = stream.metrics()
     stream.close()
     assert {n: v for n, v in metrics.items() if "mix" in n} == {"stream/mix/live": 0.25, "stream/mix/v": 0.75}
 

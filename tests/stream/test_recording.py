@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefkit.errors import DamageError, NotFoundError, WorkspaceError
-from prefkit.stream.events import Base, Drop, End, Event, NewRows, Reset, Start, Sync
+from prefkit.stream.events import FORMAT, Base, Drop, End, Event, NewRows, Reset, Start, Sync
 from prefkit.stream.protocol import MicroBatch
 from prefkit.stream.recording import Recorder, chain, newest_attempt, recording_path, stands, superseded
 from tests.stream.builders import new_rows, record
@@ -158,6 +158,6 @@ def test_nothing_recorded_is_told_and_another_rank_is_another_recording(tmp_path
 
 
 def test_format_of_a_newer_prefkit_is_told(tmp_path: Path) -> None:
-    Recorder.begin(tmp_path, Start("r", 0, format=2)).close()
-    with pytest.raises(WorkspaceError, match="has format 2 of another prefkit, expected format 1"):
+    Recorder.begin(tmp_path, Start("r", 0, format=FORMAT + 1)).close()
+    with pytest.raises(WorkspaceError, match=f"has format {FORMAT + 1} of another prefkit, expected format {FORMAT}"):
         list(chain(tmp_path))

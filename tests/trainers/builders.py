@@ -120,7 +120,7 @@ class ListStream:
     folder: Path | None = None
     served: int = 0
     endless: bool = False
-    per_step: Mapping[str, float] = field(default_factory=dict[str, float])
+    per_log: Mapping[str, float] = field(default_factory=dict[str, float])
     told: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
     served_at_step: dict[int, int] = field(default_factory=dict[int, int])
 
@@ -133,10 +133,12 @@ class ListStream:
         self.told.append(("begin", step))
         self.served_at_step[step] = self.served
 
-    def step_done(self, step: int, weights: Weights) -> Mapping[str, float]:
+    def step_done(self, step: int, weights: Weights) -> None:
         self.told.append(("step", step))
         self.served_at_step[step] = self.served
-        return self.per_step
+
+    def metrics(self) -> Mapping[str, float]:
+        return self.per_log
 
     def save(self, step: int, weights: Weights) -> None:
         self.told.append(("save", step))

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from prefkit.stream.protocol import Weights
 from prefkit_trainers.metrics import RunLog, fall, progress_line, read_metrics
 from prefkit_trainers.training import train_dpo
 from tests.trainers.builders import ListStream, config, text_pairs, tiny_model, tiny_policy, token_rows
@@ -34,7 +33,7 @@ def log(folder: Path, values: list[tuple[float, float]], start: int = 0) -> tupl
 
 
 def test_metrics_file_has_a_line_per_log_with_trls_numbers_and_the_streams(tmp_path: Path) -> None:
-    stream = ListStream(token_rows(text_pairs(4), tiny_model()), endless=True, per_step={"staleness": 2.0})
+    stream = ListStream(token_rows(text_pairs(4), tiny_model()), endless=True, per_log={"staleness": 2.0})
     told: list[str] = []
     outcome = train_dpo(tiny_policy(), stream, config(10, max_steps=4, logging_steps=2), tmp_path, tell=told.append)
     logged = [line for line in read_metrics(tmp_path / "metrics.jsonl") if "loss" in line]
@@ -48,15 +47,28 @@ def test_metrics_file_has_a_line_per_log_with_trls_numbers_and_the_streams(tmp_p
     assert told[0].endswith("s 10")
 
 
-def test_streams_metrics_are_means_over_the_steps_since_the_last_log(tmp_path: Path) -> None:
+def test_stream_is_asked_for_its_metrics_once_a_log_and_at_the_last_step_whatever_its_number(tmp_path: Path) -> None:
     class Counting(ListStream):
-        def step_done(self, step: int, weights: Weights) -> Mapping[str, float]:
-            return {"step_number": float(step), **({"rare": 1.0} if step == 3 else {})}
+        asked = 0
+
+        def metrics(self) -> Mapping[str, float]:
+            self.asked += 1
+            return {"asked": self.asked, "rows so far": self.served}
 
     stream = Counting(token_rows(text_pairs(4), tiny_model()), endless=True)
-    train_dpo(tiny_policy(), stream, config(max_steps=4, logging_steps=2), tmp_path)
+    train_dpo(tiny_policy(), stream, config(max_steps=5, logging_steps=2), tmp_path)
     logged = [line for line in read_metrics(tmp_path / "metrics.jsonl") if "loss" in line]
-    assert [(line["step_number"], line.get("rare")) for line in logged] == [(1.5, None), (3.5, 1.0)]
+    assert [(line["step"], line["asked"], line["rows so far"]) for line in logged] == [
+        (2, 1, 8),
+        (4, 2, 16),
+        (5, 3, 20),
+    ]
+
+
+def test_run_that_is_to_log_nothing_logs_no_step(tmp_path: Path) -> None:
+    stream = ListStream(token_rows(text_pairs(4), tiny_model()), endless=True)
+    train_dpo(tiny_policy(), stream, config(max_steps=2, logging_strategy="no"), tmp_path)
+    assert not [line for line in read_metrics(tmp_path / "metrics.jsonl") if "loss" in line]
 
 
 def test_run_log_of_a_run_that_goes_on_forgets_what_was_logged_later_or_torn(tmp_path: Path) -> None:
@@ -120,8 +132,8 @@ def test_fall_of_a_series_and_of_its_reverse_are_never_both(values: list[float])
     assert fall(values) == 0 or fall(values[::-1]) == 0
 
 
-def test_progress_line_says_margin_and_clock() -> None:
-    logged = {"step": 12, "loss": 0.61234, "rewards/margins": 0.213}
-    assert progress_line(logged, 200, 10) == "step 12/200  loss 0.6123  reward margin 0.213  s 10"
+def test_progress_line_says_margin_reward_and_clock() -> None:
+    logged = {"step": 12, "loss": 0.61234, "rewards/margins": 0.213, "stream/reward": 0.5}
+    assert progress_line(logged, 200, 10) == "step 12/200  loss 0.6123  reward margin 0.213  reward 0.5  s 10"
     assert progress_line(logged, 200, inf).endswith("  s inf")
     assert progress_line(logged, 200, None).endswith("  offline")

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -40,9 +39,9 @@ class StoppingStream(ListStream):
                 os._exit(9)
             raise StoppedError
 
-    def step_done(self, step: int, weights: Weights) -> Mapping[str, float]:
+    def step_done(self, step: int, weights: Weights) -> None:
         self.heard("step", step)
-        return super().step_done(step, weights)
+        super().step_done(step, weights)
 
     def save(self, step: int, weights: Weights) -> None:
         assert self.folder is not None

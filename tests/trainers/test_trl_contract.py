@@ -14,13 +14,13 @@ import pytest
 pytest.importorskip("trl")
 
 from datasets import Dataset, IterableDataset
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer_callback import DefaultFlowCallback
 from trl import DPOConfig, DPOTrainer
 
-from prefkit_trainers.arguments import LOSSES, REFUSED
+from prefkit_trainers.arguments import LOSSES, REFUSED, dpo_config, saves_at
 from prefkit_trainers.dpo import StreamDPOTrainer
-from tests.trainers.builders import text_pairs, tiny_model, tiny_tokenizer, token_rows, trl_offline
+from tests.trainers.builders import config, text_pairs, tiny_model, tiny_tokenizer, token_rows, trl_offline
 
 
 def source(function: Callable[..., object]) -> str:
@@ -91,6 +91,14 @@ def test_reference_of_the_loss_is_two_columns_of_sums_when_precomputed() -> None
     assert "ref_per_token_logps" not in behind
 
 
+def test_fused_head_says_log_probs_and_is_called_once_for_a_loss(tmp_path: Path) -> None:
+    loss = source(DPOTrainer._compute_loss)
+    before = loss[: loss.index("ifself.precompute_ref_logps:")]
+    assert before.count("model(") == 1
+    assert "outputs=model(**model_kwargs,labels=labels,fused_lm_head=True)" in before
+    assert "per_token_logps=outputs.log_probs[:,-seq_len:]" in before
+
+
 def test_losses_are_all_those_of_trl() -> None:
     assert set(re.findall(r'loss_type=="(\w+)"', source(DPOTrainer._compute_loss))) == set(LOSSES)
 
@@ -106,6 +114,17 @@ def test_whether_to_save_is_decided_before_other_callbacks_hear_of_the_step() ->
     assert "default_callbacksifcallbacksisNoneelsedefault_callbacks+callbacks" in source(Trainer.__init__)
     epoch = source(Trainer._run_epoch)
     assert epoch.index("callback_handler.on_step_end(") < epoch.index("self._maybe_log_save_evaluate(")
+
+
+@pytest.mark.parametrize("save_steps", [2, 3, 0.25, 0, -1, 100])
+def test_stream_expects_a_checkpoint_where_transformers_decides_to_write_one(save_steps: float, tmp_path: Path) -> None:
+    args = dpo_config(config(max_steps=10, save_strategy="steps", save_steps=save_steps), tmp_path)
+    state = TrainerState(max_steps=10)
+    state.compute_steps(args, 10)
+    for step in range(1, 11):
+        state.global_step = step
+        decided = DefaultFlowCallback().on_step_end(args, state, TrainerControl()).should_save
+        assert saves_at(args, step) == decided, step
 
 
 def test_checkpoint_is_rotated_before_on_save_is_told() -> None:

@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,10 +29,10 @@ class RankStream(ListStream):
 
     stop_after: int | None = None
 
-    def step_done(self, step: int, weights: Weights) -> Mapping[str, float]:
+    def step_done(self, step: int, weights: Weights) -> None:
         if step == self.stop_after:
             raise StoppedError
-        return super().step_done(step, weights)
+        super().step_done(step, weights)
 
 
 def trained(folder: Path, rank: int, stop_after: int | None = None) -> tuple[TrainOutcome, RankStream]:

@@ -1,6 +1,6 @@
 """`train.args` of a recipe: TRL's arguments under TRL's names, and which of them a stream decides."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from math import ceil
 from pathlib import Path
@@ -8,6 +8,10 @@ from typing import Any, cast, get_type_hints
 
 import torch
 from pydantic import TypeAdapter, ValidationError
+from transformers.integrations.integration_utils import (
+    INTEGRATION_TO_CALLBACK,
+    get_available_reporting_integrations,
+)
 from trl.trainer.dpo_config import DPOConfig
 
 from prefkit.engines.chat import first_line
@@ -46,6 +50,9 @@ REFUSED: Mapping[str, str] = {
 }  # fmt: skip
 """What a recipe may not set, and why."""
 
+LEAST = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 1, "learning_rate": 0}
+"""Numbers that TRL takes as they are, and of which torch says only later that they are too small."""
+
 _SAVING = ("no", "steps")
 
 
@@ -79,9 +86,11 @@ def dpo_config(train: TrainConfig, run_folder: Path, rows: int | None = None) ->
     }
     every: dict[str, Any] = {**defaults, **checkpointing, **given, **fixed}
     try:
-        return DPOConfig(**every)
+        config = DPOConfig(**every)
     except (ValueError, TypeError) as error:
         raise RecipeError(f"train.args cannot be obeyed: {first_line(error)}") from None
+    _require_reporters(cast(list[str], config.report_to))  # which it has made a list
+    return config
 
 
 def rows_per_rank(train: TrainConfig, rows: int, ranks: int = 1) -> int:
@@ -105,6 +114,17 @@ def rows_per_step(args: Mapping[str, object] | DPOConfig) -> int:
     return batch * accumulated
 
 
+def saves_at(args: DPOConfig, step: int) -> bool:
+    """Whether TRL writes a checkpoint after this step: every `save_steps`, or that share of all steps, and the last.
+
+    With 0 `save_steps` it writes the last alone.
+    """
+    if args.save_strategy == "no":
+        return False
+    period = int(args.save_steps) if args.save_steps >= 1 else ceil(args.max_steps * args.save_steps)
+    return (period > 0 and step % period == 0) or step == args.max_steps
+
+
 def _steps(given: Mapping[str, object], rows: int | None) -> int:
     steps = _given_steps(given)
     if rows is None:
@@ -125,12 +145,23 @@ def _require_served(given: Mapping[str, object]) -> None:
         # What says "off" asks for nothing, so a list of arguments that was written out in full may stay.
         if name in REFUSED and given[name] not in (None, False, "no"):
             raise RecipeError(f"train.args.{name} is set, {REFUSED[name]}")
+    for name, least in LEAST.items():
+        if (value := cast(float, _value(given, name))) < least:
+            raise RecipeError(f"train.args.{name} is {value:g}, expected at least {least}: correct it")
     strategy = given.get("save_strategy", "steps")
     if strategy not in _SAVING:
         raise RecipeError(f"train.args.save_strategy is {strategy!r}, expected 'steps' or 'no': a stream has no epochs")
     for loss in cast(list[str], given.get("loss_type", [])):
         if loss not in LOSSES:
             raise RecipeError(f"train.args.loss_type has {loss!r}{suggestion(loss, list(LOSSES))}")
+
+
+def _require_reporters(names: Sequence[str]) -> None:
+    for name in names:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise RecipeError(f"train.args.report_to has {name!r}{suggestion(name, list(INTEGRATION_TO_CALLBACK))}")
+        if name not in (*get_available_reporting_integrations(), "flyte"):  # which it does not look for
+            raise RecipeError(f"train.args.report_to has {name!r}, expected one that is installed: install it")
 
 
 def _typed(name: str, value: object) -> object:

@@ -1,6 +1,5 @@
 """The one callback that a trainer has of us: on every rank it reports optimizer steps to the stream, which decides."""
 
-from collections import defaultdict
 from collections.abc import Mapping
 from typing import cast
 
@@ -14,6 +13,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer_utils import IntervalStrategy
 
 from prefkit.stream.protocol import TrainingStream
 from prefkit_trainers.weights import ModelWeights
@@ -29,13 +29,6 @@ class Clock(TrainerCallback):
     def __init__(self, stream: TrainingStream, tokenizer: PreTrainedTokenizerBase) -> None:
         self._stream = stream
         self._tokenizer = tokenizer
-        self._seen: defaultdict[str, list[float]] = defaultdict(list)
-
-    def metrics(self) -> Mapping[str, float]:
-        """The mean of each of the stream's metrics over the steps since the last call that gave it."""
-        means = {name: sum(values) / len(values) for name, values in self._seen.items()}
-        self._seen.clear()
-        return means
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
@@ -47,8 +40,9 @@ class Clock(TrainerCallback):
     ) -> None:
         state.epoch = state.global_step / state.max_steps  # a stream has no epochs; a resumed run would count others
         weights = self._weights(kwargs)
-        for name, value in self._stream.step_done(state.global_step, weights).items():
-            self._seen[name].append(value)
+        self._stream.step_done(state.global_step, weights)
+        if state.global_step >= state.max_steps and args.logging_strategy != IntervalStrategy.NO:
+            control.should_log = True  # however short a run is, its end is known
         if control.should_save:
             self._stream.save(state.global_step, weights)
             PartialState().wait_for_everyone()  # the first rank's checkpoint removes an older one

@@ -5,6 +5,7 @@ What is overridden of TRL is private, and held to version 1.16 by contract tests
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 from datasets import Dataset, IterableDataset
@@ -21,6 +22,7 @@ from transformers import (
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
+from prefkit_trainers.log_ratios import LogRatios
 from prefkit_trainers.rows import StreamRows, stand_in
 
 
@@ -52,6 +54,8 @@ class StreamDPOTrainer(DPOTrainer):
             peft_config=peft_config,
         )
         self.is_fsdp_enabled = self._is_sharded
+        self._ratios = LogRatios()
+        cast(torch.nn.Module, self.model).register_forward_hook(self._ratios.hear)
 
     def _hide_sharding(self) -> None:
         # Where weights are sharded, TRL loads a reference model, computes log-probs with it and drops it.
@@ -83,13 +87,29 @@ class StreamDPOTrainer(DPOTrainer):
             pin_memory=self.args.dataloader_pin_memory and torch.cuda.is_available(),
         )
 
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, object]:
+        """As TRL's; how far the policy is from the reference on these rows is remembered."""
+        loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        self._ratios.add(inputs, self._gathered)
+        return loss
+
+    def _gathered(self, values: torch.Tensor) -> torch.Tensor:
+        return cast(torch.Tensor, self.accelerator.gather(values))
+
     def load_weights(self, checkpoint: Path) -> None:
         """The weights of a checkpoint, and nothing else of it: for a training that has no step left."""
         self._load_from_checkpoint(str(checkpoint))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """As TRL's, to the same reporters, with the stream's metrics among the others."""
-        super().log({**logs, **self._stream_metrics()}, start_time)
+        """As TRL's, to the same reporters, with the stream's metrics and the distance from the reference."""
+        ours = {**self._stream_metrics(), **self._ratios.take()} if "loss" in logs else {}
+        super().log({**logs, **ours}, start_time)
 
 
 class _Constructed(TrainerCallback):

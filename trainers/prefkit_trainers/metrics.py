@@ -91,7 +91,7 @@ def fall(values: Sequence[float]) -> float:
 
 def progress_line(logged: Logged, steps: int, sync_period: float | None) -> str:
     """One line about one logged step."""
-    named = {"loss": "loss", "reward margin": "rewards/margins", "reward": "reward"}
+    named = {"loss": "loss", "reward margin": "rewards/margins", "reward": "stream/reward"}
     values = [f"{name} {value:.4g}" for name, key in named.items() if (value := logged.get(key)) is not None]
     clock = {None: "offline", inf: "s inf"}.get(sync_period) or f"s {sync_period:g}"
     return "  ".join([f"step {logged['step']:g}/{steps}", *values, clock])

@@ -57,6 +57,16 @@ def open_policy(policy: PolicyConfig, peft: Mapping[str, object] | None = None) 
     folder = policy_folder(policy.model, policy.revision)
     policy_files(folder)
     chat = Chat.from_folder(folder, trust_remote_code=policy.trust_remote_code)
+    tokenizer = open_tokenizer(policy)
+    model = load_policy(folder, torch.float32, torch.device("cpu"), policy.trust_remote_code)
+    require_embeddings(model, chat.vocabulary, f"policy {str(folder)!r}")
+    return Policy(model.requires_grad_(True).train(), tokenizer, adapter)
+
+
+def open_tokenizer(policy: PolicyConfig) -> PreTrainedTokenizerBase:
+    """The tokenizer alone. Raises SourceError where it, its pad token or a chat template is missing."""
+    folder = policy_folder(policy.model, policy.revision)
+    policy_files(folder)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
         folder, trust_remote_code=policy.trust_remote_code
     )
@@ -65,9 +75,7 @@ def open_policy(policy: PolicyConfig, peft: Mapping[str, object] | None = None) 
             f"the tokenizer of policy {str(folder)!r} has no pad token, expected one that no text contains: set "
             "`pad_token` in its tokenizer_config.json"
         )
-    model = load_policy(folder, torch.float32, torch.device("cpu"), policy.trust_remote_code)
-    require_embeddings(model, chat.vocabulary, f"policy {str(folder)!r}")
-    return Policy(model.requires_grad_(True).train(), tokenizer, adapter)
+    return tokenizer
 
 
 def lora(arguments: Mapping[str, object]) -> LoraConfig:

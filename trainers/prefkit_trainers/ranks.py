@@ -9,7 +9,7 @@ from typing import cast
 import torch.distributed as dist
 from accelerate import PartialState
 
-from prefkit.errors import RankError
+from prefkit.errors import RankError, RecipeError
 from prefkit.stream.ranks import Alone, Ranks
 
 PATIENCE = timedelta(days=7)
@@ -55,6 +55,12 @@ class TorchRanks:
 def opened_ranks() -> Ranks:
     """The processes that train together; TRL's arguments say how they are connected, so they are made before."""
     return TorchRanks() if PartialState().num_processes > 1 else Alone()
+
+
+def refuse_processes(what: str, command: str) -> None:
+    """Raises RecipeError where a launcher has started several processes for what one of them does."""
+    if (size := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+        raise RecipeError(f"{what} was started by {size} processes, expected one: run `{command}` without a launcher")
 
 
 def is_first() -> bool:

@@ -4,15 +4,13 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from math import ceil
 from pathlib import Path
 
 import torch
-from trl.trainer.dpo_config import DPOConfig
 
 from prefkit.errors import RecipeError
 from prefkit.pipeline.recipe import TrainConfig
-from prefkit.pipeline.running import Ended, RunStart, clock_of, policy_of, started_run
+from prefkit.pipeline.running import Ended, RunStart, clock_of, policy_of, started_run, trained_by
 from prefkit.pipeline.streaming import RunRecipe, opened_sources
 from prefkit.sampling.registry import open_weights
 from prefkit.store.runs import Run, RunOutcome, Runs
@@ -23,10 +21,10 @@ from prefkit.stream.ranks import Ranks, Share, from_first
 from prefkit.stream.replayed import ReplayStream, Shuffle
 from prefkit.stream.sources import Sources
 from prefkit.stream.stream import PreferenceStream
-from prefkit_trainers.arguments import dpo_config, rows_per_rank, rows_per_step
+from prefkit_trainers.arguments import dpo_config, rows_per_rank, rows_per_step, saves_at
 from prefkit_trainers.checkpoints import Checkpoint, newest_checkpoint
-from prefkit_trainers.models import open_policy
-from prefkit_trainers.ranks import opened_ranks
+from prefkit_trainers.models import lora, open_policy, open_tokenizer
+from prefkit_trainers.ranks import opened_ranks, refuse_processes
 from prefkit_trainers.training import TrainOutcome, train_dpo
 
 Tell = Callable[[str], None]
@@ -34,7 +32,7 @@ Tell = Callable[[str], None]
 
 def train(start: RunStart, workspace: Workspace, tell: Tell) -> Ended:
     """Starts a run and trains to its end, in all processes that the launcher has started."""
-    _refuse_arguments(start)
+    _refuse(start)
     ranks = opened_ranks()
     run = from_first(ranks, lambda: started_run(replace(start, ranks=ranks.size), workspace))
     from_first(ranks, lambda: tell(f"run {run.name}: {_told(run)}"))
@@ -62,6 +60,7 @@ def replay(name: str, workspace: Workspace, shuffle: Shuffle | None, folder: Pat
     No sampler, scorer or prompt is used. The new model, and what is logged, lie in `folder`. What several processes
     trained, one replays with all their batches together: the same steps, equal to rounding.
     """
+    refuse_processes("replay", f"prefkit replay {name}")
     asked = _in_one_process(RunRecipe.of(Runs(workspace.root).get(name)))
     args = dpo_config(asked.train, folder, _unknown_rows(asked.train))
     stream = ReplayStream(asked.run.folder / "recording", rows_per_step(args), shuffle)
@@ -90,7 +89,7 @@ def _trained(run: Run, workspace: Workspace, ranks: Ranks, tell: Tell) -> Ended:
 def _setting(asked: RunRecipe, sources: Sources, ranks: Ranks, rows: int | None) -> Setting:
     args = dpo_config(asked.train, asked.run.folder, rows)
     share = Share(ranks, args.per_device_train_batch_size, None if rows is None else rows * ranks.size)
-    return Setting(sources, clock_of(asked.train), partial(_saves_at, args), share)
+    return Setting(sources, clock_of(asked.train), partial(saves_at, args), share)
 
 
 def _stream(files: RunFiles, checkpoint: Checkpoint | None, setting: Setting) -> PreferenceStream:
@@ -105,14 +104,6 @@ def _in_one_process(asked: RunRecipe) -> RunRecipe:
     return replace(asked, train=asked.train.model_copy(update={"args": args}))
 
 
-def _saves_at(args: DPOConfig, step: int) -> bool:
-    """Whether TRL writes a checkpoint after this step: every `save_steps`, or that share of all steps, and the last."""
-    if args.save_strategy == "no":
-        return False
-    period = int(args.save_steps) if args.save_steps >= 1 else ceil(args.max_steps * args.save_steps)
-    return step % period == 0 or step == args.max_steps
-
-
 def _trained_on(
     asked: RunRecipe,
     stream: TrainingStream,
@@ -125,10 +116,13 @@ def _trained_on(
     return train_dpo(policy, stream, asked.train, folder, checkpoint, rows, tell)
 
 
-def _refuse_arguments(start: RunStart) -> None:
-    """Tells what TRL would not take before anything is written."""
-    if start.recipe.train is not None:
-        dpo_config(start.recipe.train, Path("unused"), _unknown_rows(start.recipe.train))
+def _refuse(start: RunStart) -> None:
+    """Tells what TRL and PEFT would not take, or a tokenizer that will not do, before anything is written."""
+    train = trained_by(start.recipe)
+    dpo_config(train, Path("unused"), _unknown_rows(train))
+    if train.peft is not None:
+        lora(train.peft)
+    open_tokenizer(policy_of(start.recipe, start.folder))
 
 
 def _unknown_rows(train: TrainConfig) -> int | None:

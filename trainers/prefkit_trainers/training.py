@@ -1,14 +1,14 @@
 """A DPO training, from its first row to its final weights."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 from accelerate import PartialState
 from peft import PeftModel
-from transformers import PreTrainedModel, PrinterCallback
+from transformers import PreTrainedModel, PrinterCallback, TrainerCallback
 from trl.trainer.dpo_config import DPOConfig
 
 from prefkit.engines.chat import first_line
@@ -67,7 +67,7 @@ def train_dpo(
     log = RunLog(run_folder / "metrics.jsonl", start, config.sync_period, tell)
     if PartialState().is_main_process:
         forget_after(run_folder, start)
-    trainer = _trainer(policy, args, StreamRows(stream, _rows_left(args, start, rows), args.max_length), clock, log)
+    trainer = _trainer(policy, args, stream, _rows_left(args, start, rows), [clock, log])
     with without_bars():
         _train(trainer, resume_from)
         model = cast("PreTrainedModel | PeftModel", trainer.model)
@@ -81,12 +81,15 @@ def _rows_left(args: DPOConfig, start: int, rows: int | None) -> int:
     return max(0, (asked if rows is None else min(asked, rows)) - start * rows_per_step(args))
 
 
-def _trainer(policy: Policy, args: DPOConfig, rows: StreamRows, clock: Clock, log: RunLog) -> StreamDPOTrainer:
+def _trainer(
+    policy: Policy, args: DPOConfig, stream: TrainingStream, count: int, callbacks: Sequence[TrainerCallback]
+) -> StreamDPOTrainer:
+    rows = StreamRows(stream, count, args.max_length)
     try:
         with warnings.catch_warnings():  # PEFT asks for a name that transformers gives up
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
             trainer = StreamDPOTrainer(
-                policy.model, args, rows, policy.tokenizer, [clock, log], clock.metrics, policy.adapter
+                policy.model, args, rows, policy.tokenizer, callbacks, stream.metrics, policy.adapter
             )
     except PrefkitError:
         raise
