@@ -32,8 +32,8 @@ import selection
 
 from prefkit.pipeline.build import Built, build
 from prefkit.pipeline.draws import draw_ids
-from prefkit.pipeline.importing import import_prompts
-from prefkit.pipeline.imports import feeding, source_tasks
+from prefkit.pipeline.imports.content import feeding, source_tasks
+from prefkit.pipeline.imports.importing import import_prompts
 from prefkit.pipeline.labels import input_ids
 from prefkit.pipeline.recipe import Recipe
 from prefkit.pipeline.resolve import Resolved, resolved

@@ -185,7 +185,7 @@ def matrix_peak(plan: Plan) -> float:
 
 def sampling(plan: Plan, shape: "Shape", folder: Path, peak: float) -> tuple[dict[str, float], list["Sample"]]:
     """Tokens sampled per second, and what was sampled: `draws` of each prompt, one prompt after the other."""
-    from prefkit.pipeline.running import policy_of
+    from prefkit.pipeline.training.running import policy_of
     from prefkit.sampling.protocol import Sample, SampleRequest
     from prefkit.sampling.registry import open_synced
 
@@ -292,7 +292,7 @@ def dpo(
 ) -> dict[str, float]:
     """Tokens trained on per second; the first step is not counted."""
     from prefkit.pipeline.recipe import TrainConfig
-    from prefkit.pipeline.running import policy_of
+    from prefkit.pipeline.training.running import policy_of
     from prefkit_trainers.models import open_policy
     from prefkit_trainers.training import train_dpo
 
@@ -308,7 +308,7 @@ def dpo(
 
 def live(plan: Plan, folder: Path, sync_period: float, stages: "Stages", name: str) -> dict[str, object]:
     """A run as `prefkit train` does it: steps per second, and where its time goes."""
-    from prefkit.pipeline.running import RunStart
+    from prefkit.pipeline.training.running import RunStart
     from prefkit.store.workspace import Workspace
     from prefkit_trainers import running
 

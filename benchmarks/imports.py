@@ -79,7 +79,7 @@ def text_mb(folder: Path) -> float:
 
 def with_prefkit(folder: Path, ending: str, target: Path) -> int:
     """Imports the files into a new workspace."""
-    from prefkit.pipeline.importing import import_tables
+    from prefkit.pipeline.imports.importing import import_tables
     from prefkit.sources.config import ImportConfig
     from prefkit.store.workspace import Workspace
 
@@ -157,7 +157,7 @@ def _in_batches(prompts: "Dataset", completions: "Dataset") -> int:
 
 
 CONTESTANTS: Mapping[str, tuple[Run, tuple[str, ...]]] = {
-    "prefkit": (with_prefkit, ("prefkit.pipeline.importing", "prefkit.store.workspace")),
+    "prefkit": (with_prefkit, ("prefkit.pipeline.imports.importing", "prefkit.store.workspace")),
     "datasets, row by row": (with_datasets, ("datasets",)),
     "datasets, in batches": (with_datasets_in_batches, ("datasets",)),
 }

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefkit.pipeline.evaluating import EvaluationAsked, evaluate
+from prefkit.pipeline.evaluation.evaluating import EvaluationAsked, evaluate
 from prefkit.pipeline.evaluation.report import Evaluation
 from prefkit.pipeline.progress import Silent
 from prefkit.pipeline.recipe import Recipe

@@ -13,7 +13,7 @@ import prefkit_trainers.running as running
 from prefkit.errors import PrefkitError
 from prefkit.pipeline.build import build
 from prefkit.pipeline.recipe import Recipe
-from prefkit.pipeline.running import Ended, RunStart
+from prefkit.pipeline.training.running import Ended, RunStart
 from prefkit.store.workspace import Workspace
 
 Period: TypeAlias = Literal["1", "10", "100", "inf", "null"]

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 import prefkit_trainers.running as running
 from prefkit.pipeline.resolve import resolved
 from prefkit.pipeline.rows import TEST
-from prefkit.pipeline.running import Ended, RunStart, split_tasks
+from prefkit.pipeline.training.running import Ended, RunStart, split_tasks
 from prefkit.store.runs import Runs
 from prefkit.store.workspace import Workspace
 from prefkit.stream.replayed import Shuffle

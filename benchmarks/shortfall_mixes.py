@@ -13,7 +13,7 @@ from shortfall_examined import MOST_TOKENS, Examiner, Point, padded, signed
 import prefkit_trainers.running as running
 from prefkit.pipeline.build import build
 from prefkit.pipeline.recipe import Recipe
-from prefkit.pipeline.running import RunStart
+from prefkit.pipeline.training.running import RunStart
 from prefkit.store.workspace import Workspace
 
 STEPS, EXAMINED_EVERY = 150, 15

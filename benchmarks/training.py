@@ -84,7 +84,7 @@ class Result:
 def prepare(shape: Shape, folder: Path, pairs: int) -> None:
     """Makes a policy, a version over made-up pairs with the policy's sums, and the rows in the order of training."""
     from prefkit.pipeline.build import build
-    from prefkit.pipeline.importing import import_tables
+    from prefkit.pipeline.imports.importing import import_tables
     from prefkit.sources.config import ImportConfig
     from prefkit.store.workspace import Workspace
     from prefkit.stream.order import prompt_places
@@ -176,7 +176,7 @@ def _trl(job: Job, precompute: bool, cache: Path) -> list[float]:
 
 def prefkit(job: Job, _: int, stored: bool = True) -> list[float]:
     """Over the version."""
-    from prefkit.pipeline.running import RunStart
+    from prefkit.pipeline.training.running import RunStart
     from prefkit.store.workspace import Workspace
     from prefkit_trainers import running
     from prefkit_trainers.metrics import read_metrics

@@ -27,7 +27,7 @@ from training_stages import MEASURED, WORK, Stages
 
 if TYPE_CHECKING:
     from prefkit.pipeline.recipe import Recipe
-    from prefkit.pipeline.streaming import RunRecipe
+    from prefkit.pipeline.training.streaming import RunRecipe
     from prefkit.sampling.weights import SyncedSampler, Weights
     from prefkit.scoring.protocol import Scorer
 
@@ -98,7 +98,7 @@ def recipe(job: Job) -> "Recipe":
 
 def live(folder: Path, job: Job, name: str) -> Trained:
     """The run as `prefkit train` does it."""
-    from prefkit.pipeline.running import RunStart
+    from prefkit.pipeline.training.running import RunStart
     from prefkit.store.workspace import Workspace
     from prefkit_trainers import running
 
@@ -109,8 +109,8 @@ def live(folder: Path, job: Job, name: str) -> Trained:
 
 def raw(folder: Path, _: Job, name: str) -> Trained:
     """The same work by hand, on the rows of a run that has ended."""
-    from prefkit.pipeline.running import policy_of
-    from prefkit.pipeline.streaming import RunRecipe
+    from prefkit.pipeline.training.running import policy_of
+    from prefkit.pipeline.training.streaming import RunRecipe
     from prefkit.sampling.registry import open_synced
     from prefkit.scoring.registry import open_scorer
     from prefkit.store.runs import Runs

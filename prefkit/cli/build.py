@@ -83,7 +83,7 @@ def _refuse_beside_run(*given: object) -> None:
 
 
 def _build_from_run(run: str, name: str | None, json: bool, target: Workspace) -> int:
-    from prefkit.pipeline.from_run import version_from_run
+    from prefkit.pipeline.training.from_run import version_from_run
 
     version = version_from_run(Runs(target.root).get(run), name or run, target)
     if json:

@@ -12,12 +12,12 @@ from prefkit.cli.options import AsJson, WorkspacePath, opened
 from prefkit.cli.reporters import reporter
 from prefkit.cli.shift import CROSSED
 from prefkit.errors import RecipeError
-from prefkit.pipeline.check_stage import Checked
-from prefkit.pipeline.checking import check as checked
+from prefkit.pipeline.check.checking import check as checked
+from prefkit.pipeline.check.stage import Checked
+from prefkit.pipeline.check.yardstick import Yardstick
 from prefkit.pipeline.rebuild import recorded_yardstick
 from prefkit.pipeline.recipe import POLICY, CheckConfig, Recipe
 from prefkit.pipeline.resolve import placed_reference, resolved_check, yardstick_of
-from prefkit.pipeline.yardstick import Yardstick
 from prefkit.shift.figures import every_figure, require_matplotlib
 from prefkit.shift.rendering import lines
 from prefkit.store.files import disk_trouble

@@ -10,7 +10,7 @@ from cyclopts.validators import Number
 from prefkit.cli.console import count, counted, harmless, note, say, say_json
 from prefkit.cli.options import AsJson, WorkspacePath, opened
 from prefkit.cli.reporters import reporter
-from prefkit.pipeline.evaluating import EvaluationAsked, evaluate
+from prefkit.pipeline.evaluation.evaluating import EvaluationAsked, evaluate
 from prefkit.pipeline.evaluation.report import Computed, Evaluation
 from prefkit.pipeline.evaluation.statistics import BASELINE, POLICY, Compared, Divergence, Scope, Wins
 from prefkit.pipeline.recipe_file import load_recipe

@@ -12,7 +12,7 @@ from prefkit.cli.console import counted, say, say_json
 from prefkit.cli.import_preview import listed, show_preview
 from prefkit.cli.options import AsJson, WorkspacePath, opened
 from prefkit.errors import RecipeError
-from prefkit.pipeline.importing import Imported, Job, file_job, previewed, run, tables_job
+from prefkit.pipeline.imports.importing import Imported, Job, file_job, previewed, run, tables_job
 from prefkit.pipeline.resolve import stem
 from prefkit.sources.adapters import ADAPTERS
 from prefkit.sources.config import NAME, ImportConfig, TableConfig

@@ -14,8 +14,8 @@ from prefkit.cli.options import AsJson, WorkspacePath, opened
 from prefkit.cli.reporters import reporter
 from prefkit.cli.shift import gate_code, gate_lines
 from prefkit.identity import Json
-from prefkit.pipeline.check_stage import Checked
-from prefkit.pipeline.checking import check
+from prefkit.pipeline.check.checking import check
+from prefkit.pipeline.check.stage import Checked
 from prefkit.pipeline.regenerating import regenerate as regenerated
 from prefkit.store.diff import version_diff
 

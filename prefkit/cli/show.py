@@ -18,7 +18,7 @@ from prefkit.cli.rows import Look, completion_parts, pair_parts
 from prefkit.cli.shift import shift_lines
 from prefkit.errors import RecipeError
 from prefkit.identity import Json
-from prefkit.pipeline.checking import row_columns
+from prefkit.pipeline.check.checking import row_columns
 from prefkit.store.workspace import Workspace
 
 _ROWS = 20

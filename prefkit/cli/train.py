@@ -10,7 +10,7 @@ from prefkit.cli.options import AsJson, WorkspacePath, opened
 from prefkit.cli.training import trainers
 from prefkit.errors import RecipeError
 from prefkit.pipeline.recipe_file import load_recipe
-from prefkit.pipeline.running import RunStart
+from prefkit.pipeline.training.running import RunStart
 
 
 def train(

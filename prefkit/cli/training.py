@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from prefkit.errors import MissingExtraError
-from prefkit.pipeline.running import Ended, RunStart
+from prefkit.pipeline.training.running import Ended, RunStart
 from prefkit.store.workspace import Workspace
 from prefkit.stream.replayed import Shuffle
 

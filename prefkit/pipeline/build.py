@@ -15,15 +15,15 @@ import pyarrow as pa
 
 from prefkit.errors import DamageError
 from prefkit.identity import Json, canonical_json
+from prefkit.pipeline.check.reference_maker import LocalReference
 from prefkit.pipeline.comparing import Judge, compare
 from prefkit.pipeline.draws import Block, draw, to_do
-from prefkit.pipeline.importing import import_prompts
-from prefkit.pipeline.imports import Import, feeding
+from prefkit.pipeline.imports.content import Import, feeding
+from prefkit.pipeline.imports.importing import import_prompts
 from prefkit.pipeline.labels import Labeller, label, with_texts
 from prefkit.pipeline.progress import Progress, Silent
 from prefkit.pipeline.publish import PINNED, content_of, provenance_of, write_files
 from prefkit.pipeline.recipe import Recipe
-from prefkit.pipeline.reference_maker import LocalReference
 from prefkit.pipeline.resolve import Resolved, placed_policy, prompts_file, resolved
 from prefkit.pipeline.stages import Stages
 from prefkit.records import CONFIGS

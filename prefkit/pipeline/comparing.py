@@ -16,7 +16,7 @@ import pyarrow as pa
 from prefkit.errors import NotFoundError, suggestion
 from prefkit.pipeline.answers import answer_columns, next_attempt, store_answers
 from prefkit.pipeline.completions import IMPORTED
-from prefkit.pipeline.imported import places_of
+from prefkit.pipeline.imports.candidates import places_of
 from prefkit.pipeline.labels import input_ids
 from prefkit.pipeline.progress import Progress
 from prefkit.pipeline.ratings import RATED

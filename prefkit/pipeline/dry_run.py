@@ -13,7 +13,7 @@ from typing import TypeAlias
 import polars as pl
 
 from prefkit.identity import Json
-from prefkit.pipeline.check_plan import CheckWork, check_work
+from prefkit.pipeline.check.plan import CheckWork, check_work
 from prefkit.pipeline.comparing import (
     Judge,
     baseline_of,
@@ -25,9 +25,9 @@ from prefkit.pipeline.comparing import (
 from prefkit.pipeline.completions import DRAW_COLUMNS, candidates_of, cleaned, usable
 from prefkit.pipeline.draws import known_draws, planned_draws, to_do
 from prefkit.pipeline.forecast import Forecast, StandIn, aspects_forecast, draws_forecast, pairwise_forecast
-from prefkit.pipeline.imported import imported_completions
-from prefkit.pipeline.importing import file_job, linked_tasks, previewed
-from prefkit.pipeline.imports import feeding, held, newest_import, source_tasks
+from prefkit.pipeline.imports.candidates import imported_completions
+from prefkit.pipeline.imports.content import feeding, held, newest_import, source_tasks
+from prefkit.pipeline.imports.importing import file_job, linked_tasks, previewed
 from prefkit.pipeline.labels import known_labels, planned_labels, with_texts
 from prefkit.pipeline.prompts import numbered, prompt_stage
 from prefkit.pipeline.recipe import CompletionsConfig, Recipe

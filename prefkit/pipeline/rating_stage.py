@@ -11,7 +11,7 @@ import polars as pl
 from prefkit.errors import NotFoundError
 from prefkit.ledger import Ledger
 from prefkit.pipeline.comparing import judged_labels
-from prefkit.pipeline.imports import Held, Import, held
+from prefkit.pipeline.imports.content import Held, Import, held
 from prefkit.pipeline.outcomes import Dropped
 from prefkit.pipeline.ratings import (
     RATED,

@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-from prefkit.pipeline.imports import imports_by_id
+from prefkit.pipeline.check.yardstick import Yardstick
+from prefkit.pipeline.imports.content import imports_by_id
 from prefkit.pipeline.labels import Labeller
 from prefkit.pipeline.publish import write_files
 from prefkit.pipeline.recipe import Recipe
 from prefkit.pipeline.resolve import Resolved, block_of, placed_reference, yardstick_of
 from prefkit.pipeline.stages import Stages
-from prefkit.pipeline.yardstick import Yardstick
 from prefkit.store.files import remove_tree
 from prefkit.store.versions import Version
 from prefkit.store.workspace import Workspace

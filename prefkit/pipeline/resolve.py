@@ -11,13 +11,13 @@ from pathlib import Path
 
 from prefkit.errors import RecipeError
 from prefkit.identity import Json, content_id
-from prefkit.pipeline.behind_system import system_of
+from prefkit.pipeline.check.behind_system import system_of
+from prefkit.pipeline.check.yardstick import MAX_NEW_TOKENS, Yardstick
 from prefkit.pipeline.comparing import Judge
 from prefkit.pipeline.draws import Block
 from prefkit.pipeline.labels import Labeller
 from prefkit.pipeline.prompt_shares import overlap
 from prefkit.pipeline.recipe import POLICY, CheckConfig, Recipe
-from prefkit.pipeline.yardstick import MAX_NEW_TOKENS, Yardstick
 from prefkit.sampling.config import PolicyConfig, SampleConfig
 from prefkit.sampling.registry import resolve_policy_id
 from prefkit.scoring.config import ImportedScorer, PairwiseJudgeScorer

@@ -16,7 +16,8 @@ from prefkit.errors import DamageError, LedgerError, RecipeError
 from prefkit.identity import Json
 from prefkit.ledger import Ledger, StageAccount
 from prefkit.pipeline.aligned import patched
-from prefkit.pipeline.check_stage import CheckStage
+from prefkit.pipeline.check.measuring import ReferenceMaker
+from prefkit.pipeline.check.stage import CheckStage
 from prefkit.pipeline.choosing import Choosing, Labelled
 from prefkit.pipeline.comparing import (
     Judge,
@@ -29,10 +30,9 @@ from prefkit.pipeline.comparing import (
 )
 from prefkit.pipeline.completions import DRAW_COLUMNS, IMPORTED, candidates_of, cleaned, usable, with_bodies
 from prefkit.pipeline.draws import SAMPLED, Block, drawn_now, known_draws, planned_draws
-from prefkit.pipeline.imported import imported_completions, rated_candidates
-from prefkit.pipeline.imports import Import, held, source_tasks
+from prefkit.pipeline.imports.candidates import imported_completions, rated_candidates
+from prefkit.pipeline.imports.content import Import, held, source_tasks
 from prefkit.pipeline.labels import SCORED, Labeller, known_labels, label_ids, labelled_now, planned_labels
-from prefkit.pipeline.measuring import ReferenceMaker
 from prefkit.pipeline.outcomes import Dropped, with_prompt_id
 from prefkit.pipeline.prompt_shares import in_share
 from prefkit.pipeline.prompts import KEPT, numbered, prompt_stage

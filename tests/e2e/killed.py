@@ -15,8 +15,8 @@ from pathlib import Path
 
 KILLED = 9
 PLACES = {
-    "draw": "prefkit.pipeline.live:LiveSource.micro_batch",
-    "sync": "prefkit.pipeline.live:LiveSource.sync",
+    "draw": "prefkit.pipeline.training.live:LiveSource.micro_batch",
+    "sync": "prefkit.pipeline.training.live:LiveSource.sync",
     "record": "prefkit.stream.recording:Recorder.append",
     "frame": "prefkit.stream.frames:_write",
     "state": "prefkit.stream.state:fsync_file",

@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 
 from prefkit.pipeline.build import build
-from prefkit.pipeline.importing import Imported, import_tables
+from prefkit.pipeline.imports.importing import Imported, import_tables
 from prefkit.pipeline.recipe import Recipe
 from prefkit.records import SCORES
 from prefkit.sources.config import ImportConfig

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from prefkit.pipeline.recipe import Recipe
 from prefkit.pipeline.recipe_file import load_recipe
-from prefkit.pipeline.running import RunStart, started_run
+from prefkit.pipeline.training.running import RunStart, started_run
 from prefkit.store.runs import Run, Runs
 from prefkit.store.workspace import Workspace
 from prefkit.stream.events import NewRows

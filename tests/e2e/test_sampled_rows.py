@@ -18,8 +18,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from trl import DPOConfig, DPOTrainer
 
 from prefkit.cli import main
-from prefkit.pipeline.stored import stored_rows
-from prefkit.pipeline.training_rows import BehaviorSums
+from prefkit.pipeline.training.rows import BehaviorSums
+from prefkit.pipeline.training.stored import stored_rows
 from prefkit.records import COMPLETIONS
 from prefkit.shift.live import open_tokens
 from prefkit.shift.registry import Reference

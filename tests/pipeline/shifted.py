@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from prefkit.pipeline.build import Built, build
-from prefkit.pipeline.importing import import_tables
+from prefkit.pipeline.imports.importing import import_tables
 from prefkit.pipeline.recipe import Recipe
 from prefkit.sources.config import ImportConfig
 from prefkit.store.workspace import Workspace

@@ -9,13 +9,13 @@ from typing import cast
 import polars as pl
 import pytest
 
-import prefkit.pipeline.reference_maker as maker
+import prefkit.pipeline.check.reference_maker as maker
 from prefkit.cli import main
 from prefkit.cli.check import asked_yardstick
 from prefkit.errors import RecipeError, SourceError
-from prefkit.pipeline.behind_system import system_of
 from prefkit.pipeline.build import Built
-from prefkit.pipeline.checking import check, row_columns
+from prefkit.pipeline.check.behind_system import system_of
+from prefkit.pipeline.check.checking import check, row_columns
 from prefkit.pipeline.dry_run import dry_run_of
 from prefkit.pipeline.rebuild import rebuild
 from prefkit.pipeline.recipe import Recipe

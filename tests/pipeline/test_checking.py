@@ -10,8 +10,8 @@ import pytest
 
 from prefkit.cli import main
 from prefkit.cli.check import asked_yardstick
-from prefkit.pipeline.check_stage import Checked
-from prefkit.pipeline.checking import check
+from prefkit.pipeline.check.checking import check
+from prefkit.pipeline.check.stage import Checked
 from prefkit.pipeline.recipe import Recipe
 from prefkit.records import LOGPS, TRAINED
 from prefkit.store.versions import Version

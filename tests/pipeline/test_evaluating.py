@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from prefkit.errors import NotFoundError, RecipeError, SourceError
-from prefkit.pipeline.evaluating import EVALUATIONS, EvaluationAsked, evaluate
+from prefkit.pipeline.evaluation.evaluating import EVALUATIONS, EvaluationAsked, evaluate
 from prefkit.pipeline.evaluation.report import Evaluation
 from prefkit.pipeline.evaluation.statistics import Compared, Divergence
 from prefkit.pipeline.progress import Silent

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from prefkit.errors import NotFoundError, RecipeError
 from prefkit.pipeline.build import build
-from prefkit.pipeline.importing import import_tables
+from prefkit.pipeline.imports.importing import import_tables
 from prefkit.pipeline.rebuild import rebuild
 from prefkit.pipeline.recipe import Recipe
 from prefkit.records import COMPLETIONS, SCORES

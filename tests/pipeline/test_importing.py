@@ -8,8 +8,8 @@ import pytest
 
 from prefkit.errors import NotFoundError, RecipeError, SourceError
 from prefkit.identity import Json, config_id
-from prefkit.pipeline.importing import Imported, file_job, import_prompts, import_tables, previewed, run
-from prefkit.pipeline.imports import feeding, held, imports_by_id, newest_import, require_import, source_tasks
+from prefkit.pipeline.imports.content import feeding, held, imports_by_id, newest_import, require_import, source_tasks
+from prefkit.pipeline.imports.importing import Imported, file_job, import_prompts, import_tables, previewed, run
 from prefkit.records import COMPARISONS, COMPLETIONS, CONFIGS, IMPORTS, SCORES, TASKS, FactTable
 from prefkit.sources.config import ImportConfig
 from prefkit.store.facts import FactStore

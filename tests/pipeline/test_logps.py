@@ -10,9 +10,9 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from prefkit.engines.logprobs import TransformersReference
-from prefkit.pipeline.logps import Scoring, known_logps, unknown
+from prefkit.pipeline.check.logps import Scoring, known_logps, unknown
+from prefkit.pipeline.check.yardstick import Yardstick
 from prefkit.pipeline.recipe import CheckConfig
-from prefkit.pipeline.yardstick import Yardstick
 from prefkit.records import COMPLETIONS, PROMPTS
 from prefkit.shift.protocol import Logprobs, ReferenceModel, Text, Trained
 from prefkit.shift.registry import Reference, open_reference

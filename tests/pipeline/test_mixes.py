@@ -7,7 +7,7 @@ import pytest
 from prefkit.errors import NotFoundError, RecipeError
 from prefkit.pipeline.recipe import MixPhase, TrainConfig
 from prefkit.pipeline.recipe_file import load_recipe
-from prefkit.pipeline.running import RunStart, started_run, trained_prompts
+from prefkit.pipeline.training.running import RunStart, started_run, trained_prompts
 from prefkit.store.runs import Run, Runs
 from prefkit.store.workspace import Workspace
 from tests.pipeline.builders import built, recipe, workspace_in

@@ -2,7 +2,7 @@ import math
 
 import polars as pl
 
-from prefkit.pipeline.rewards import reward_sums
+from prefkit.pipeline.training.rewards import reward_sums
 
 SCORED = pl.Struct({"math": pl.Float64, "style": pl.Float64})
 

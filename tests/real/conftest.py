@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from prefkit.pipeline.importing import import_tables
+from prefkit.pipeline.imports.importing import import_tables
 from prefkit.sources.import_file import load_import
 from prefkit.store.workspace import Workspace
 from tests.real.data import IMPORTS, VARIABLE, data_folder

@@ -14,10 +14,10 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM
 from trl import DPOConfig, DPOTrainer
 
-from prefkit.pipeline import streaming
 from prefkit.pipeline.build import build
 from prefkit.pipeline.recipe import Recipe
-from prefkit.pipeline.running import RunStart
+from prefkit.pipeline.training import streaming
+from prefkit.pipeline.training.running import RunStart
 from prefkit.store.workspace import Workspace
 from prefkit.stream.replay import served_rows
 from prefkit_trainers import running

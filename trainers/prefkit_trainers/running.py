@@ -10,8 +10,8 @@ import torch
 
 from prefkit.errors import RecipeError
 from prefkit.pipeline.recipe import TrainConfig
-from prefkit.pipeline.running import Ended, RunStart, clock_of, policy_of, started_run, trained_by
-from prefkit.pipeline.streaming import RunRecipe, opened_sources
+from prefkit.pipeline.training.running import Ended, RunStart, clock_of, policy_of, started_run, trained_by
+from prefkit.pipeline.training.streaming import RunRecipe, opened_sources
 from prefkit.sampling.registry import open_weights
 from prefkit.store.runs import Run, RunOutcome, Runs
 from prefkit.store.workspace import Workspace

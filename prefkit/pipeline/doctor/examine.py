@@ -15,9 +15,9 @@ from prefkit.pipeline.doctor.findings import Finding, Severity
 from prefkit.pipeline.doctor.reading import ByteReader, Reader, reader_of
 from prefkit.pipeline.draws import known_draws, planned_draws
 from prefkit.pipeline.dry_run import DryRun, dry_run_of
-from prefkit.pipeline.imported import imported_completions
-from prefkit.pipeline.importing import file_job, linked_tasks, previewed
-from prefkit.pipeline.imports import feeding, held, newest_import, source_tasks
+from prefkit.pipeline.imports.candidates import imported_completions
+from prefkit.pipeline.imports.content import feeding, held, newest_import, source_tasks
+from prefkit.pipeline.imports.importing import file_job, linked_tasks, previewed
 from prefkit.pipeline.prompts import numbered, prompt_stage
 from prefkit.pipeline.recipe import CompletionsConfig, Recipe
 from prefkit.pipeline.resolve import Resolved, prompts_file, resolved, source_name

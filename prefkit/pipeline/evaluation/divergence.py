@@ -6,9 +6,9 @@ A prompt behind a system message is a prompt of its own: the start reads what th
 import polars as pl
 
 from prefkit.errors import LedgerError
-from prefkit.pipeline.behind_system import Read, as_read
-from prefkit.pipeline.logps import known_logps, unknown
-from prefkit.pipeline.reference_maker import LocalReference
+from prefkit.pipeline.check.behind_system import Read, as_read
+from prefkit.pipeline.check.logps import known_logps, unknown
+from prefkit.pipeline.check.reference_maker import LocalReference
 
 
 def log_ratios(completions: pl.DataFrame, prompts: Read, reference: LocalReference) -> pl.Series:

@@ -9,8 +9,9 @@ from pathlib import Path
 import polars as pl
 
 from prefkit.errors import SourceError
-from prefkit.pipeline.behind_system import store_behind
 from prefkit.pipeline.build import LocalMaker, require_means
+from prefkit.pipeline.check.behind_system import store_behind
+from prefkit.pipeline.check.reference_maker import LocalReference
 from prefkit.pipeline.completions import candidates_of, with_bodies
 from prefkit.pipeline.draws import SAMPLED
 from prefkit.pipeline.evaluation.divergence import log_ratios
@@ -22,7 +23,6 @@ from prefkit.pipeline.progress import Progress
 from prefkit.pipeline.prompts import KEPT
 from prefkit.pipeline.publish import PINNED
 from prefkit.pipeline.rating_stage import RatingStage
-from prefkit.pipeline.reference_maker import LocalReference
 from prefkit.pipeline.resolve import Resolved
 from prefkit.pipeline.stages import Stages
 from prefkit.records import COMPLETIONS

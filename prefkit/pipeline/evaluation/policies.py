@@ -7,7 +7,7 @@ import polars as pl
 
 from prefkit.errors import RecipeError
 from prefkit.pipeline.recipe import Recipe
-from prefkit.pipeline.running import policy_of, trained_prompts
+from prefkit.pipeline.training.running import policy_of, trained_prompts
 from prefkit.sampling.config import PolicyConfig
 from prefkit.sampling.policy import HUB_ID
 from prefkit.store.runs import NAME, Run, Runs

@@ -13,7 +13,7 @@ pytest.importorskip("trl")
 
 from transformers import Qwen3ForCausalLM  # noqa: E402
 
-from prefkit.pipeline.evaluating import EvaluationAsked, evaluate  # noqa: E402
+from prefkit.pipeline.evaluation.evaluating import EvaluationAsked, evaluate  # noqa: E402
 from prefkit.pipeline.evaluation.report import Evaluation  # noqa: E402
 from prefkit.pipeline.evaluation.statistics import Divergence  # noqa: E402
 from prefkit.pipeline.progress import Silent  # noqa: E402

@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from prefkit.pipeline.build import build
-from prefkit.pipeline.importing import import_tables
+from prefkit.pipeline.imports.importing import import_tables
 from prefkit.pipeline.recipe import Recipe
 from prefkit.records import COMPARISONS, COMPLETIONS, PROMPTS, FactTable
 from prefkit.sources.config import ImportConfig

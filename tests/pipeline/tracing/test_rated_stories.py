@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from prefkit.pipeline.importing import import_tables
+from prefkit.pipeline.imports.importing import import_tables
 from prefkit.pipeline.tracing.story import ComparisonStory, CompletionStory, Story
 from prefkit.pipeline.tracing.telling import MOST_COMPARISONS, story_lines
 from prefkit.pipeline.tracing.trace import row_story

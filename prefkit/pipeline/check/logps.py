@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from prefkit.errors import LedgerError
 from prefkit.identity import ID_BYTES
-from prefkit.pipeline.yardstick import Yardstick
+from prefkit.pipeline.check.yardstick import Yardstick
 from prefkit.records import COMPLETIONS, LOGPS, PROMPTS, TRAINED, FactTable
 from prefkit.row_keys import logp_ids, trained_ids
 from prefkit.shift.protocol import Logprobs, ReferenceModel, Text, Trained

@@ -3,7 +3,7 @@
 import polars as pl
 
 from prefkit.errors import RecipeError
-from prefkit.pipeline.imports import Import, feeding, held, require_import
+from prefkit.pipeline.imports.content import Import, feeding, held, require_import
 from prefkit.records import COMPLETIONS, IMPORTS, TASKS
 from prefkit.sources.linking.completions import NAMED
 from prefkit.sources.linking.whole import PROMPT_KEYS, Known

@@ -8,14 +8,14 @@ from typing import cast
 
 import polars as pl
 
-from prefkit.pipeline.behind_system import system_of
-from prefkit.pipeline.live import Engines, LiveSource, Synced
-from prefkit.pipeline.mixes import LIVE, phases_of, sources_of
+from prefkit.pipeline.check.behind_system import system_of
 from prefkit.pipeline.recipe import BudgetConfig, Recipe, TrainConfig
 from prefkit.pipeline.resolve import Resolved, placed_policy, resolved
-from prefkit.pipeline.running import DATA, PROMPTS, data_file, max_length_of, policy_of
-from prefkit.pipeline.stored import StoredSource, stored_rows
-from prefkit.pipeline.training_rows import BehaviorSums, ModelSums, ReferenceSums, StoredSums
+from prefkit.pipeline.training.live import Engines, LiveSource, Synced
+from prefkit.pipeline.training.mixes import LIVE, phases_of, sources_of
+from prefkit.pipeline.training.rows import BehaviorSums, ModelSums, ReferenceSums, StoredSums
+from prefkit.pipeline.training.running import DATA, PROMPTS, data_file, max_length_of, policy_of
+from prefkit.pipeline.training.stored import StoredSource, stored_rows
 from prefkit.sampling.protocol import Sampler
 from prefkit.sampling.registry import open_sampler, open_synced
 from prefkit.scoring.config import ImportedScorer, PairwiseJudgeScorer

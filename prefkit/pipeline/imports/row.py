@@ -5,7 +5,7 @@ import json
 import polars as pl
 import pyarrow as pa
 
-from prefkit.pipeline.imports import Import
+from prefkit.pipeline.imports.content import Import
 from prefkit.records import IMPORTS
 from prefkit.sources.linking.whole import Linked
 from prefkit.sources.outcomes import ImportOutcome

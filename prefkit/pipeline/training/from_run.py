@@ -19,15 +19,15 @@ from prefkit.ledger import Ledger, StageAccount
 from prefkit.pipeline.completions import KEPT
 from prefkit.pipeline.draws import SAMPLED
 from prefkit.pipeline.labels import SCORED
-from prefkit.pipeline.mixes import LIVE
 from prefkit.pipeline.outcomes import Dropped
 from prefkit.pipeline.publish import PINNED, provenance
 from prefkit.pipeline.ratings import RATED
 from prefkit.pipeline.resolve import Resolved, resolved
 from prefkit.pipeline.rows import TRAIN, pair_schema, to_arrow
-from prefkit.pipeline.running import PROMPTS
-from prefkit.pipeline.streaming import RunRecipe
-from prefkit.pipeline.training_rows import TRAINABLE
+from prefkit.pipeline.training.mixes import LIVE
+from prefkit.pipeline.training.rows import TRAINABLE
+from prefkit.pipeline.training.running import PROMPTS
+from prefkit.pipeline.training.streaming import RunRecipe
 from prefkit.records import COMPARISONS, COMPLETIONS, SCORES, FactTable
 from prefkit.selection.outcomes import RowOutcome
 from prefkit.store.facts import FactStore

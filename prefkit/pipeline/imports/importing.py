@@ -13,9 +13,9 @@ import polars as pl
 
 from prefkit.errors import SourceError
 from prefkit.identity import canonical_json, content_id
-from prefkit.pipeline.import_row import import_row, same_content
-from prefkit.pipeline.imports import Import, newest_import
-from prefkit.pipeline.known import known_to, offering, prompts_source
+from prefkit.pipeline.imports.content import Import, newest_import
+from prefkit.pipeline.imports.known import known_to, offering, prompts_source
+from prefkit.pipeline.imports.row import import_row, same_content
 from prefkit.records import COMPARISONS, COMPLETIONS, CONFIGS, IMPORTS, PROMPTS, SCORES, TASKS, FactTable
 from prefkit.row_keys import config_row_id
 from prefkit.sources.adapters import adapter

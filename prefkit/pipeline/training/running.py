@@ -17,15 +17,15 @@ import pyarrow as pa
 from prefkit.errors import MissingExtraError, NotBuiltError, NotFoundError, RecipeError, suggestion
 from prefkit.identity import Json, content_id
 from prefkit.ledger import Ledger
-from prefkit.pipeline.behind_system import system_of
 from prefkit.pipeline.build import fed_imports
-from prefkit.pipeline.imports import source_tasks
-from prefkit.pipeline.mixes import LIVE, decisive, placed_mix, refuse_mix, sources_of
+from prefkit.pipeline.check.behind_system import system_of
+from prefkit.pipeline.imports.content import source_tasks
 from prefkit.pipeline.prompts import KEPT, numbered, prompt_stage
 from prefkit.pipeline.publish import PINNED
 from prefkit.pipeline.recipe import Recipe, TrainConfig
 from prefkit.pipeline.resolve import Resolved, placed_policy, resolved
 from prefkit.pipeline.rows import REF_LOGPS, TRAIN, split_of
+from prefkit.pipeline.training.mixes import LIVE, decisive, placed_mix, refuse_mix, sources_of
 from prefkit.sampling.config import PolicyConfig
 from prefkit.sampling.policy import policy_id
 from prefkit.scoring.config import ImportedScorer

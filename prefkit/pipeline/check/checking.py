@@ -7,12 +7,12 @@ nothing, and the numbers of a recipe's own check are worked out again from the f
 import polars as pl
 
 from prefkit.errors import SourceError
-from prefkit.pipeline.check_stage import CHECK, Checked, reported, scored
-from prefkit.pipeline.measuring import ReferenceMaker, measured, numbered_prompts, sides_of
+from prefkit.pipeline.check.measuring import ReferenceMaker, measured, numbered_prompts, sides_of
+from prefkit.pipeline.check.reference_maker import LocalReference
+from prefkit.pipeline.check.stage import CHECK, Checked, reported, scored
+from prefkit.pipeline.check.yardstick import Yardstick
 from prefkit.pipeline.progress import Progress
 from prefkit.pipeline.rebuild import recorded_yardstick
-from prefkit.pipeline.reference_maker import LocalReference
-from prefkit.pipeline.yardstick import Yardstick
 from prefkit.store.versions import Version
 from prefkit.store.workspace import Workspace
 

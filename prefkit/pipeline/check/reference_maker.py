@@ -11,10 +11,10 @@ from pathlib import Path
 import polars as pl
 
 from prefkit.errors import DamageError
+from prefkit.pipeline.check.logps import Scoring, unknown
+from prefkit.pipeline.check.yardstick import Yardstick
 from prefkit.pipeline.draws import draw, to_do
-from prefkit.pipeline.logps import Scoring, unknown
 from prefkit.pipeline.progress import Progress
-from prefkit.pipeline.yardstick import Yardstick
 from prefkit.records import PROMPTS
 from prefkit.sampling.registry import open_sampler
 from prefkit.shift.registry import open_reference

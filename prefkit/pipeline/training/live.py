@@ -23,10 +23,10 @@ from prefkit.pipeline.progress import Silent
 from prefkit.pipeline.prompts import KEPT
 from prefkit.pipeline.publish import PINNED
 from prefkit.pipeline.resolve import Resolved
-from prefkit.pipeline.rewards import reward_sums
 from prefkit.pipeline.rows import TRAIN
 from prefkit.pipeline.stages import Stages
-from prefkit.pipeline.training_rows import TRAINABLE, ReferenceSums, trained_pairs
+from prefkit.pipeline.training.rewards import reward_sums
+from prefkit.pipeline.training.rows import TRAINABLE, ReferenceSums, trained_pairs
 from prefkit.records import COMPARISONS, COMPLETIONS, SCORES
 from prefkit.sampling.protocol import Sampler
 from prefkit.scoring.protocol import Comparer, Scorer

@@ -5,7 +5,7 @@ import polars as pl
 import pyarrow as pa
 
 from prefkit.errors import SourceError, SyncError
-from prefkit.pipeline.training_rows import ROWS, TRAINABLE, ReferenceSums, trained_pairs
+from prefkit.pipeline.training.rows import ROWS, TRAINABLE, ReferenceSums, trained_pairs
 from prefkit.shift.live import Tokens
 from prefkit.stream.order import prompt_places
 from prefkit.stream.protocol import MicroBatch, Weights

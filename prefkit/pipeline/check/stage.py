@@ -11,12 +11,12 @@ import polars as pl
 
 from prefkit.errors import SourceError
 from prefkit.ledger import Ledger
+from prefkit.pipeline.check.measuring import Measured, ReferenceMaker, measured, numbered_prompts, sides_of, with_texts
+from prefkit.pipeline.check.yardstick import Yardstick
 from prefkit.pipeline.draws import SAMPLED
-from prefkit.pipeline.measuring import Measured, ReferenceMaker, measured, numbered_prompts, sides_of, with_texts
 from prefkit.pipeline.outcomes import Dropped
 from prefkit.pipeline.recipe import Kind
 from prefkit.pipeline.rows import with_ref_logps
-from prefkit.pipeline.yardstick import Yardstick
 from prefkit.records import COMPLETIONS
 from prefkit.shift.bootstrap import Bootstrap
 from prefkit.shift.coverage import answer_coverage

@@ -23,7 +23,7 @@ from prefkit.pipeline.progress import Progress
 from prefkit.pipeline.recipe import Recipe
 from prefkit.pipeline.resolve import Resolved, resolved
 from prefkit.pipeline.rows import TEST
-from prefkit.pipeline.running import split_tasks
+from prefkit.pipeline.training.running import split_tasks
 from prefkit.sampling.policy import policy_id
 from prefkit.shift.bootstrap import Bootstrap
 from prefkit.store.files import disk_trouble, fsync_file

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from prefkit.pipeline.check.logps import known_logps, unknown
+from prefkit.pipeline.check.measuring import known_samples, numbered_prompts, sides_of
+from prefkit.pipeline.check.yardstick import Yardstick
 from prefkit.pipeline.draws import SAMPLED, to_do
-from prefkit.pipeline.imports import feeding
-from prefkit.pipeline.logps import known_logps, unknown
-from prefkit.pipeline.measuring import known_samples, numbered_prompts, sides_of
+from prefkit.pipeline.imports.content import feeding
 from prefkit.pipeline.resolve import Resolved
 from prefkit.pipeline.stages import Stages
-from prefkit.pipeline.yardstick import Yardstick
 from prefkit.store.facts import FactStore
 
 

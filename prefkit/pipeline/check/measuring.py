@@ -11,11 +11,11 @@ from typing import Protocol
 import polars as pl
 
 from prefkit.errors import DamageError, LedgerError
-from prefkit.pipeline.behind_system import Read, as_read, read_behind, store_behind
+from prefkit.pipeline.check.behind_system import Read, as_read, read_behind, store_behind
+from prefkit.pipeline.check.logps import known_logps, unknown
+from prefkit.pipeline.check.yardstick import Yardstick
 from prefkit.pipeline.draws import SAMPLED, known_draws, planned_draws
-from prefkit.pipeline.logps import known_logps, unknown
 from prefkit.pipeline.recipe import Kind
-from prefkit.pipeline.yardstick import Yardstick
 from prefkit.records import COMPLETIONS, LOGPS, PROMPTS, TRAINED
 from prefkit.shift.data import ShiftData, shift_data
 from prefkit.store.facts import FactStore, settled
