@@ -34,7 +34,7 @@ class Server:
         command = [
             sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model),
             "--host", "127.0.0.1", "--port", str(self.port), "--dtype", "float32", "--max-num-seqs", "64",
-            "--worker-extension-cls", "prefkit.engines.vllm_worker.WeightReload", *on_cpu, *arguments,
+            "--worker-extension-cls", "prefkit.engines.vllm.worker.WeightReload", *on_cpu, *arguments,
         ]  # fmt: skip
         with log.open("w") as opened:
             self._process = subprocess.Popen(

@@ -10,8 +10,8 @@ import torch
 
 from prefkit.engines.distribution import Distribution
 from prefkit.engines.transformers_sampler import TransformersSampler
-from prefkit.engines.vllm_engine import LocalEngine
-from prefkit.engines.vllm_sampler import VllmSampler
+from prefkit.engines.vllm.engine import LocalEngine
+from prefkit.engines.vllm.sampler import VllmSampler
 from prefkit.errors import RecipeError
 from prefkit.sampling.config import PolicyConfig
 from prefkit.sampling.config import TransformersSampler as TransformersSettings

@@ -8,10 +8,10 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from prefkit.engines import vllm_worker
 from prefkit.engines.saved_weights import SavedWeights
-from prefkit.engines.vllm_engine import LocalEngine
-from prefkit.engines.vllm_sampler import VllmSampler
+from prefkit.engines.vllm import worker as vllm_worker
+from prefkit.engines.vllm.engine import LocalEngine
+from prefkit.engines.vllm.sampler import VllmSampler
 from prefkit.errors import SyncError
 from prefkit.sampling.config import VllmSampler as Settings
 from tests_engines.models import (

@@ -11,8 +11,8 @@ import pytest
 
 from prefkit.cli import main
 from prefkit.engines.logprobs import TransformersReference
-from prefkit.engines.vllm_engine import LocalEngine
-from prefkit.engines.vllm_logprobs import VllmReference
+from prefkit.engines.vllm.engine import LocalEngine
+from prefkit.engines.vllm.logprobs import VllmReference
 from prefkit.errors import RecipeError, SourceError
 from prefkit.pipeline.build import build
 from prefkit.pipeline.recipe import Recipe

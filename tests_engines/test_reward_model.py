@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from prefkit.engines.vllm_reward_model import VllmRewardModel
+from prefkit.engines.vllm.reward_model import VllmRewardModel
 from prefkit.errors import SourceError
 from prefkit.scoring.config import RewardModelScorer, VllmRewardModelScorer
 from prefkit.scoring.protocol import Score, ScoreFailure, ScoreFailureKind, Scorer, ScoreRequest

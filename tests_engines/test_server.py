@@ -18,8 +18,8 @@ from transformers import PreTrainedModel
 
 from prefkit.engines.distribution import Distribution
 from prefkit.engines.transformers_sampler import TransformersSampler
-from prefkit.engines.vllm_sampler import VllmServerSampler
-from prefkit.engines.vllm_server import ServerEngine
+from prefkit.engines.vllm.sampler import VllmServerSampler
+from prefkit.engines.vllm.server import ServerEngine
 from prefkit.errors import EndpointError, RecipeError, SyncError
 from prefkit.records import COMPLETIONS
 from prefkit.sampling.config import EndpointSampler as TextSettings

@@ -19,8 +19,8 @@ from prefkit.spending import Budget
 BACKENDS = {
     "transformers": "prefkit.engines.transformers_sampler:TransformersSampler",
     "fake": "prefkit.sampling.fake:FakeSampler",
-    "vllm": "prefkit.engines.vllm_sampler:VllmSampler",
-    "vllm_server": "prefkit.engines.vllm_sampler:VllmServerSampler",
+    "vllm": "prefkit.engines.vllm.sampler:VllmSampler",
+    "vllm_server": "prefkit.engines.vllm.sampler:VllmServerSampler",
     "endpoint": "prefkit.engines.endpoint_sampler:EndpointSampler",
 }
 EXTRAS = {"vllm": "vllm"}

@@ -30,7 +30,7 @@ SCORERS = {
     "PythonScorer": "prefkit.scoring.python:PythonScorer",
     "FakeScorer": "prefkit.scoring.fake:FakeScorer",
     "RewardModelScorer": "prefkit.engines.reward_model:RewardModel",
-    "VllmRewardModelScorer": "prefkit.engines.vllm_reward_model:VllmRewardModel",
+    "VllmRewardModelScorer": "prefkit.engines.vllm.reward_model:VllmRewardModel",
 }
 """Configuration class to implementation."""
 

@@ -15,7 +15,7 @@ from prefkit.shift.protocol import ReferenceModel
 
 ENGINES = {
     "transformers": "prefkit.engines.logprobs:TransformersReference",
-    "vllm": "prefkit.engines.vllm_logprobs:VllmReference",
+    "vllm": "prefkit.engines.vllm.logprobs:VllmReference",
 }
 """By backend, which is also the name of the extra with its packages."""
 ROLE = "reference"

@@ -12,11 +12,11 @@ pytest.importorskip("transformers")
 
 from transformers import AutoModelForCausalLM, PreTrainedModel  # noqa: E402
 
-from prefkit.engines import vllm_logprobs  # noqa: E402
 from prefkit.engines.chat import Chat  # noqa: E402
 from prefkit.engines.logprobs import TransformersReference  # noqa: E402
-from prefkit.engines.vllm_asks import Answer, Ask, AskFailure, Outcome  # noqa: E402
-from prefkit.engines.vllm_logprobs import VllmReference  # noqa: E402
+from prefkit.engines.vllm import logprobs as vllm_logprobs  # noqa: E402
+from prefkit.engines.vllm.asks import Answer, Ask, AskFailure, Outcome  # noqa: E402
+from prefkit.engines.vllm.logprobs import VllmReference  # noqa: E402
 from prefkit.errors import MissingExtraError, RecipeError, SourceError  # noqa: E402
 from prefkit.sampling.protocol import Message, SampleFailureKind  # noqa: E402
 from prefkit.shift.protocol import Text, Trained  # noqa: E402

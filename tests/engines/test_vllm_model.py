@@ -19,7 +19,7 @@ from transformers import (  # noqa: E402
     Qwen3ForCausalLM,
 )
 
-from prefkit.engines.vllm_model import require_model  # noqa: E402
+from prefkit.engines.vllm.model import require_model  # noqa: E402
 from prefkit.errors import SourceError  # noqa: E402
 
 POLICY = Path(__file__).parents[2] / "recipes" / "arithmetic" / "policy"

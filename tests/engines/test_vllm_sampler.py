@@ -11,8 +11,8 @@ pytest.importorskip("transformers")
 
 from prefkit.engines.chat import Chat
 from prefkit.engines.saved_weights import SavedWeights
-from prefkit.engines.vllm_asks import Answer, Ask, AskFailure, Outcome, row_seed
-from prefkit.engines.vllm_sampler import VllmSampler
+from prefkit.engines.vllm.asks import Answer, Ask, AskFailure, Outcome, row_seed
+from prefkit.engines.vllm.sampler import VllmSampler
 from prefkit.errors import EndpointError, MissingExtraError, SyncError
 from prefkit.sampling.config import PolicyConfig
 from prefkit.sampling.config import VllmSampler as Settings

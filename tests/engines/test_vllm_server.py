@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-from prefkit.engines.vllm_asks import Answer, Ask, AskFailure, answered, read_logprobs, reading
-from prefkit.engines.vllm_server import ServerEngine
+from prefkit.engines.vllm.asks import Answer, Ask, AskFailure, answered, read_logprobs, reading
+from prefkit.engines.vllm.server import ServerEngine
 from prefkit.errors import EndpointError, RecipeError, SyncError
 from prefkit.sampling.config import VllmServerSampler
 from prefkit.sampling.protocol import SampleFailureKind

@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 safetensors_torch = pytest.importorskip("safetensors.torch")
 
-from prefkit.engines.vllm_weights import layout, weight_files  # noqa: E402
+from prefkit.engines.vllm.weights import layout, weight_files  # noqa: E402
 from prefkit.engines.weights import fitting, tensors_of  # noqa: E402
 from prefkit.errors import SyncError  # noqa: E402
 

@@ -5,7 +5,7 @@ far. The prompt is long enough to fill blocks of the prefix cache, and it is rea
 an engine that kept a stale cache, a stale packed copy of a weight, or the old weights answers differently.
 """
 
-from prefkit.engines.vllm_asks import Answer, Ask, Engine, answered
+from prefkit.engines.vllm.asks import Answer, Ask, Engine, answered
 from prefkit.errors import SyncError
 from prefkit.sampling.weights import Logprobed
 

@@ -1,7 +1,7 @@
 """Log-probs of given completions under a causal language model, with vLLM in this process.
 
 The tokens are those of the transformers engine, and so are the log-probs, to 1e-5 in float32. A text is read once:
-its tokens but the last as a prompt whose log-probs are asked for, the last as the token to come (see `vllm_asks`), so
+its tokens but the last as a prompt whose log-probs are asked for, the last as the token to come (see `prefkit.engines.vllm.asks`), so
 every text that the model can read is scored. vLLM takes these log-probs from the raw logits, at T = 1.
 
 A prompt that several completions share is read with each of them, since vLLM does not look into its prefix cache for a
@@ -16,9 +16,9 @@ import torch
 from prefkit.engines.chat import Chat
 from prefkit.engines.gathering import gathered
 from prefkit.engines.logprobs_tokens import scored, trained_tokens
-from prefkit.engines.vllm_asks import Answer, AskFailure, Engine, read_logprobs, reading
-from prefkit.engines.vllm_engine import LocalEngine
-from prefkit.engines.vllm_model import require_model
+from prefkit.engines.vllm.asks import Answer, AskFailure, Engine, read_logprobs, reading
+from prefkit.engines.vllm.engine import LocalEngine
+from prefkit.engines.vllm.model import require_model
 from prefkit.errors import RecipeError, SourceError
 from prefkit.identity import Json
 from prefkit.sampling.policy import policy_folder

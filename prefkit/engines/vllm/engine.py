@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 
 from prefkit.engines.chat import first_line
-from prefkit.engines.vllm_asks import Answer, Ask, AskFailure, Outcome, parameters
+from prefkit.engines.vllm.asks import Answer, Ask, AskFailure, Outcome, parameters
 from prefkit.errors import MissingExtraError, SourceError, SyncError
 from prefkit.identity import Json
 from prefkit.sampling.protocol import SampleFailureKind
@@ -36,7 +36,7 @@ CPU_ENVIRONMENT = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
 }
 LONGEST_REASON = 200
-WORKER = "prefkit.engines.vllm_worker.WeightReload"
+WORKER = "prefkit.engines.vllm.worker.WeightReload"
 
 
 class _Logprob(Protocol):

@@ -19,7 +19,7 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 
 from prefkit.engines.chat import first_line
 from prefkit.engines.loading import require_generator, require_vocabulary
-from prefkit.engines.vllm_weights import layout
+from prefkit.engines.vllm.weights import layout
 from prefkit.engines.weights import Layout
 from prefkit.errors import SourceError, SyncError
 

@@ -1,7 +1,7 @@
 """What runs inside vLLM's workers: weights are replaced by those of files that the worker can see.
 
     python -m vllm.entrypoints.openai.api_server ... \
-        --worker-extension-cls prefkit.engines.vllm_worker.WeightReload
+        --worker-extension-cls prefkit.engines.vllm.worker.WeightReload
 
 vLLM mixes the class into its own worker; the methods are called by name, in this process or over HTTP, so their
 arguments are plain data.

@@ -3,7 +3,7 @@
 Start it on a loopback address, since whoever reaches the routes of development mode can replace the weights:
 
     VLLM_SERVER_DEV_MODE=1 python -m vllm.entrypoints.openai.api_server --model FOLDER --host 127.0.0.1 \
-        --logprobs-mode processed_logprobs --worker-extension-cls prefkit.engines.vllm_worker.WeightReload
+        --logprobs-mode processed_logprobs --worker-extension-cls prefkit.engines.vllm.worker.WeightReload
 
 Sampling alone needs neither development mode nor the extension, and the mode of the log-probs only for a temperature or
 truncation that makes a difference. Requests are made by threads, one each, as many at a time as the recipe's
@@ -17,8 +17,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TypedDict, cast
 
-from prefkit.engines.vllm_asks import Answer, Ask, AskFailure, Outcome, answered, parameters, read_logprobs, reading
-from prefkit.engines.vllm_http import Http, UnreachableError
+from prefkit.engines.vllm.asks import Answer, Ask, AskFailure, Outcome, answered, parameters, read_logprobs, reading
+from prefkit.engines.vllm.http import Http, UnreachableError
 from prefkit.errors import EndpointError, RecipeError, SyncError
 from prefkit.identity import Json
 from prefkit.sampling.config import VllmServerSampler as Settings
@@ -195,7 +195,7 @@ class ServerEngine:
         if status == HTTPStatus.NOT_FOUND:
             raise SyncError(
                 f"vLLM server at {self._http.shown} has no {route}, expected one in development mode: start it with "
-                f"VLLM_SERVER_DEV_MODE=1 and --worker-extension-cls prefkit.engines.vllm_worker.WeightReload"
+                f"VLLM_SERVER_DEV_MODE=1 and --worker-extension-cls prefkit.engines.vllm.worker.WeightReload"
             )
         if status != HTTPStatus.OK:
             raise SyncError(

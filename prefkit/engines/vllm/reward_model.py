@@ -15,8 +15,8 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from prefkit.engines.chat import Chat
 from prefkit.engines.gathering import gathered
 from prefkit.engines.reward_model import PlannedScore, outcome, planned
-from prefkit.engines.vllm_engine import PoolingLlm, opened
-from prefkit.engines.vllm_model import require_weights
+from prefkit.engines.vllm.engine import PoolingLlm, opened
+from prefkit.engines.vllm.model import require_weights
 from prefkit.errors import SourceError
 from prefkit.scoring.config import ScoreConfig, VllmRewardModelScorer
 from prefkit.scoring.protocol import Score, ScoreFailure, ScoreRequest

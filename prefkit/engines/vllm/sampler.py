@@ -6,7 +6,7 @@ in their last bits, on what it is batched with. The tokens are therefore nearly 
 `deterministic` is False.
 
 Both log-probs are exact. At temperature 0, and at 1 without truncation, one pass gives both; otherwise every finished
-draw is read once more (see `vllm_asks`), for about the price of reading a prompt.
+draw is read once more (see `prefkit.engines.vllm.asks`), for about the price of reading a prompt.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,12 +20,12 @@ from prefkit.engines.chat import Chat, first_line
 from prefkit.engines.gathering import gathered
 from prefkit.engines.planning import Planned, first_stop, planned
 from prefkit.engines.probe import coarsest, require_agreement, require_probe
-from prefkit.engines.vllm_asks import Answer, Ask, AskFailure, Engine, read_logprobs, reading, row_seed
-from prefkit.engines.vllm_engine import LocalEngine
-from prefkit.engines.vllm_model import require_model
-from prefkit.engines.vllm_probe import SHORTEST_PROMPT, measured
-from prefkit.engines.vllm_server import ServerEngine
-from prefkit.engines.vllm_weights import layout, weight_files
+from prefkit.engines.vllm.asks import Answer, Ask, AskFailure, Engine, read_logprobs, reading, row_seed
+from prefkit.engines.vllm.engine import LocalEngine
+from prefkit.engines.vllm.model import require_model
+from prefkit.engines.vllm.probe import SHORTEST_PROMPT, measured
+from prefkit.engines.vllm.server import ServerEngine
+from prefkit.engines.vllm.weights import layout, weight_files
 from prefkit.engines.weights import fitting
 from prefkit.errors import RecipeError, SourceError, SyncError
 from prefkit.sampling.config import PolicyConfig, SampleConfig, SamplerConfig
