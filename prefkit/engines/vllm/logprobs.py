@@ -1,7 +1,7 @@
 """Log-probs of given completions under a causal language model, with vLLM in this process.
 
 The tokens are those of the transformers engine, and so are the log-probs, to 1e-5 in float32. A text is read once:
-its tokens but the last as a prompt whose log-probs are asked for, the last as the token to come (see `prefkit.engines.vllm.asks`), so
+its tokens but the last as a prompt whose log-probs are asked for, the last as the token to come (see `asks`), so
 every text that the model can read is scored. vLLM takes these log-probs from the raw logits, at T = 1.
 
 A prompt that several completions share is read with each of them, since vLLM does not look into its prefix cache for a

@@ -6,7 +6,7 @@ in their last bits, on what it is batched with. The tokens are therefore nearly 
 `deterministic` is False.
 
 Both log-probs are exact. At temperature 0, and at 1 without truncation, one pass gives both; otherwise every finished
-draw is read once more (see `prefkit.engines.vllm.asks`), for about the price of reading a prompt.
+draw is read once more (see `asks`), for about the price of reading a prompt.
 """
 
 from collections.abc import Iterator, Sequence
