@@ -107,11 +107,11 @@ def message(role: str, content: str) -> list[dict[str, str]]:
 
 
 def as_rows(frame: pl.DataFrame, source: str = "policy") -> pl.DataFrame:
-    """Scored draws as the rows of a version without pairs; `source` and `behavior_logps` where they have none."""
+    """Scored draws, at T = 1, as the rows of a version without pairs; `source` where they have none."""
     known = frame.columns
     return frame.with_columns(
         source=pl.col("source") if "source" in known else pl.lit(source),
-        behavior_logps=pl.col("behavior_logps") if "behavior_logps" in known else pl.lit(None, pl.Float64),
+        sampling_logps=pl.col("behavior_logps") if "behavior_logps" in known else pl.lit(None, pl.Float64),
         row=pl.int_range(pl.len()),
         side=pl.lit("completion"),
         staleness=pl.lit(None, pl.Int64),

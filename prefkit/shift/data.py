@@ -11,7 +11,7 @@ number of a report can be worked out again from these two frames and a seed.
     side            String   one of SIDES
     logps           Float64  under the reference; null where it could not score the completion
     tokens          Int64    completion tokens that `logps` sums over, as trained
-    behavior_logps  Float64  under the policy that sampled it, T = 1, over the same tokens; null where unknown
+    sampling_logps  Float64  under what it was drawn from, temperature and all, same tokens; null where unknown
     cut             Boolean  whether the longest length cut it
     staleness       Int64    optimizer steps between sampling and training; null where unknown
 """
@@ -42,7 +42,7 @@ ROWS = pl.Schema(
         "side": pl.String,
         "logps": pl.Float64,
         "tokens": pl.Int64,
-        "behavior_logps": pl.Float64,
+        "sampling_logps": pl.Float64,
         "cut": pl.Boolean,
         "staleness": pl.Int64,
     }

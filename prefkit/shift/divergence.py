@@ -20,9 +20,9 @@ STEEPEST = 300.0
 """Log ratios above this count as this where they are exponentiated: exp(2 x 300) is still a number."""
 
 
-def log_ratios(logps: Floats, behavior_logps: Floats) -> Floats:
+def log_ratios(logps: Floats, sampling_logps: Floats) -> Floats:
     """The log r of each completion, in nats: under the reference less under the behaviour policy. NaN where unknown."""
-    return logps - behavior_logps
+    return logps - sampling_logps
 
 
 def k1(log_ratio: Floats) -> Floats:

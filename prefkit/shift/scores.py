@@ -58,7 +58,7 @@ def row_scores(data: ShiftData, *, nominal: float = NOMINAL, seed: int = 0) -> S
     rows, samples = _tokens(data.rows), _tokens(data.samples)
     found = surprises(rows, samples, nominal=nominal, seed=seed)
     gap = nll_gap(rows.nll, rows.prompts, samples.nll, samples.prompts)
-    ratio = log_ratios(data.rows["logps"].to_numpy(), data.rows["behavior_logps"].to_numpy())
+    ratio = log_ratios(data.rows["logps"].to_numpy(), data.rows["sampling_logps"].to_numpy())
     scored = data.rows.with_columns(
         pl.Series("nll", rows.nll),
         pl.Series("nll_gap", gap).fill_nan(None),

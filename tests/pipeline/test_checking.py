@@ -13,7 +13,7 @@ from prefkit.cli.check import asked_yardstick
 from prefkit.pipeline.check.checking import check
 from prefkit.pipeline.check.stage import Checked
 from prefkit.pipeline.recipe import Recipe
-from prefkit.records import LOGPS, TRAINED
+from prefkit.records import COMPLETIONS, LOGPS, TRAINED
 from prefkit.store.versions import Version
 from prefkit.store.workspace import Workspace
 from tests.pipeline.shifted import PROMPTS, Counting, built, imported, own, policy_workspace, problems, renumbered
@@ -69,7 +69,24 @@ def test_own_samples_fit_and_stored_logps_are_those_of_the_sampler(workspace: Wo
     assert found.report.verdict.kind == "fine"
     assert side.off_support.value <= 0.05
     rows = found.scores.rows
-    assert (rows["logps"] - rows["behavior_logps"]).abs().max() == pytest.approx(0, abs=1e-4)
+    assert (rows["logps"] - rows["sampling_logps"]).abs().max() == pytest.approx(0, abs=1e-4)
+
+
+def test_sequence_kl_is_of_what_was_drawn_from_whatever_the_temperature(workspace: Workspace) -> None:
+    """At T = 1.5 the weights are the reference's own, and what was drawn is not what the reference would write."""
+    hot = {"backend": "transformers", "n": 4, "max_new_tokens": 64, "temperature": 1.5}
+    recipe = own(name="hot", sample=hot, select={"kind": "threshold", "desirable_at": 0.5}, check=None)
+    version = built(workspace, recipe).version
+    (side,) = checked(version, workspace).report.overall.sides
+    ids = version.frame().collect()["completion_id"]
+    facts = workspace.facts.read(COMPLETIONS, ["id", "finish_reason", "sampling_logprobs", "behavior_logprobs"])
+    sums = facts.filter(pl.col("id").is_in(ids.implode())).select(
+        ratio=pl.col("sampling_logprobs").list.sum() - pl.col("behavior_logprobs").list.sum()
+    )
+    assert side.divergence is not None
+    assert side.divergence.k1.value == pytest.approx(sums["ratio"].mean(), abs=1e-3)
+    assert side.divergence.k1.value > 0.5
+    assert side.divergence.effective_sample.value < 0.9
 
 
 def test_yardstick_is_never_made_of_the_rows_themselves(workspace: Workspace, sampled: Version) -> None:

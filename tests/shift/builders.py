@@ -40,7 +40,7 @@ def rows(
     side: str,
     *,
     sources: Sequence[str] = ("web",),
-    behavior_logps: Floats | None = None,
+    sampling_logps: Floats | None = None,
     staleness: Sequence[int | None] | None = None,
 ) -> pl.DataFrame:
     """Completions as one side of pairs; prompts go round the sources."""
@@ -52,7 +52,7 @@ def rows(
             "side": side,
             "logps": -tokens.nll * tokens.tokens,
             "tokens": tokens.tokens,
-            "behavior_logps": behavior_logps,
+            "sampling_logps": sampling_logps,
             "cut": False,
             "staleness": staleness,
         },

@@ -48,7 +48,7 @@ def test_kl_by_source_draws_k1() -> None:
     reference = Reference.of(60, 0)
     drawn = reference.draw(1, 1)
     behavior = -drawn.nll * drawn.tokens + 0.5
-    data = shift_data(rows(drawn, "completion", behavior_logps=behavior), samples(reference.draw(4, 2)))
+    data = shift_data(rows(drawn, "completion", sampling_logps=behavior), samples(reference.draw(4, 2)))
     figure = figures.kl_by_source(report(data, Limits(), bootstrap=Bootstrap(resamples=50)))
     assert figure.axes[0].containers[0].lines[0].get_xdata() == pytest.approx(np.array([0.5]))
 

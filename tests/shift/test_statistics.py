@@ -46,7 +46,7 @@ def test_divergence_of_normal_log_ratios_is_their_closed_form() -> None:
     reference = Reference.of(4000, 0)
     drawn = reference.draw(1, 1)
     behavior = -drawn.nll * drawn.tokens + np.random.default_rng(0).normal(0.3, 0.6**0.5, 4000)
-    found = side(rows(drawn, "completion", behavior_logps=behavior), samples(reference.draw(1, 2))).divergence
+    found = side(rows(drawn, "completion", sampling_logps=behavior), samples(reference.draw(1, 2))).divergence
     assert found
     assert found.k1.low <= 0.3 <= found.k1.high
     assert found.k3.value == pytest.approx(0.3, abs=0.03)

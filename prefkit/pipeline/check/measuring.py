@@ -42,7 +42,7 @@ class Measured:
     draws: pl.DataFrame
     """Every planned sample of the reference's own, with its `outcome`."""
     sides: pl.DataFrame
-    """The sides that were asked about, with `logps`, `tokens`, `cut` and `retokenised`."""
+    """The sides that were asked about, with `logps`, `tokens`, `cut`, `retokenised` and `sampling_logps`."""
     samples: pl.DataFrame
     """`prompt`, and the same columns of each of the reference's own samples."""
     overtaken: bool
@@ -50,27 +50,22 @@ class Measured:
 
     def data(self, sides: pl.DataFrame) -> ShiftData:
         """These sides, which are some of those measured, for the statistics."""
-        # What the policy said of all its tokens has no counterpart in what is left of a completion, or of other tokens.
+        # What the sampler said of all tokens has no counterpart in what is left of a completion, or of other tokens.
         comparable = ~(pl.col("cut") | pl.col("retokenised"))
         rows = sides.with_columns(
-            behavior_logps=pl.when(comparable).then("behavior_logps"), staleness=pl.lit(None, pl.Int64)
+            sampling_logps=pl.when(comparable).then("sampling_logps"), staleness=pl.lit(None, pl.Int64)
         )
         return shift_data(rows.sort("row", "side"), self.samples)
 
 
 def sides_of(rows: pl.DataFrame, kind: Kind) -> pl.DataFrame:
-    """A line per completion of every row of a version: `row` (its place), `side`, ids, `source`, `behavior_logps`."""
+    """A line per completion of every row of a version: `row` (its place), `side`, ids, `source`."""
     frame = rows.with_row_index("row").with_columns(pl.col("row").cast(pl.Int64))
     if kind == "subset":
-        columns = frame.select("row", "prompt_id", "completion_id", "behavior_logps", "source")
-        return columns.with_columns(side=pl.lit("completion"))
+        return frame.select("row", "prompt_id", "completion_id", "source", side=pl.lit("completion"))
     sides = [
-        frame.select(
-            "row", "prompt_id", "source",
-            completion_id=f"{side}_id", behavior_logps=f"behavior_{side}_logps", side=pl.lit(side),
-        )
-        for side in PAIR_SIDES
-    ]  # fmt: skip
+        frame.select("row", "prompt_id", "source", completion_id=f"{side}_id", side=pl.lit(side)) for side in PAIR_SIDES
+    ]
     return pl.concat(sides)
 
 
@@ -99,6 +94,8 @@ def measured(
     logps = _scored(facts, yardstick, texts.unique("completion_id", maintain_order=True), pins, maker)
     logps = logps.drop("prompt_id")
     sides = sides.join(prompts, on="prompt_id", how="left", maintain_order="left")
+    drawn_from = _sampling_logps(facts, sides["completion_id"], pins[COMPLETIONS.name])
+    sides = sides.join(drawn_from, on="completion_id", how="left", maintain_order="left")
     return Measured(
         draws,
         sides.join(logps, on="completion_id", how="left", maintain_order="left"),
@@ -113,6 +110,20 @@ def with_texts(facts: FactStore, completions: pl.DataFrame, at: int) -> pl.DataF
     found = settled(facts.gather(COMPLETIONS, columns, completions["completion_id"].unique(), at))
     texts = found.select(completion_id="id", text=pl.col("completion").list.last().struct.field("content"))
     return completions.join(texts, on="completion_id", how="left", maintain_order="left").select("prompt", "text")
+
+
+def _sampling_logps(facts: FactStore, completion_ids: pl.Series, at: int) -> pl.DataFrame:
+    """`completion_id` and `sampling_logps`: under what each was drawn from; null where no sampler has said.
+
+    A version holds the log-probs at T = 1, which a trainer needs. Where the temperature was another they are not those
+    of the draw, and a sequence KL from them would be that of no distribution.
+    """
+    columns = ["id", "batch_id", "transient", "attempt", "sampling_logprobs"]
+    found = settled(facts.gather(COMPLETIONS, columns, completion_ids.unique(), at))
+    sums = pl.col("sampling_logprobs").list.eval(pl.element().cast(pl.Float64)).list.sum()
+    return found.select(
+        completion_id="id", sampling_logps=pl.when(pl.col("sampling_logprobs").is_not_null()).then(sums)
+    )
 
 
 def known_samples(facts: FactStore, yardstick: Yardstick, prompts: pl.DataFrame, at: Mapping[str, int]) -> pl.DataFrame:
