@@ -24,6 +24,10 @@ cold, signed, earlier and strong and on the start's own: its rank correlation wi
 those of the mean length and of the share of rows that is labelled off-policy. The halves exchanged, and all scores over
 all mixes, are shown, too.
 
+Written when the runs of the first seed had been seen: three more scores, reported on the other seeds alone. And since a
+check's sequence KL turned out to leave out the sampler's temperature, which was mended, the checks of the versions
+built until then were made again, from the same facts.
+
 Runs are made one after the other and each goes into the JSON at once: started again, the command makes those that are
 missing. About an hour of one core.
 """

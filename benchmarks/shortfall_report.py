@@ -2,10 +2,11 @@
 
 A mix is one point: scores and shortfalls are means over its seeds. The best of the scores is chosen on the mixes of one
 half of the behaviour policies, by its rank correlation (Spearman) with the shortfall, and reported on the other half.
-Intervals are 95 %, by bootstrap over mixes.
+Intervals are 95 %, by bootstrap over mixes. Scores that were thought of when the first seed's runs had been seen are
+kept apart: with them the choice is made, and reported, on the other seeds alone.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from math import isfinite, nan
@@ -62,8 +63,20 @@ def _scores() -> dict[str, Score]:
     return found
 
 
+def _nll_gap_either_way(shift: Shift) -> float:
+    return fmean(abs(_of_side(shift, side, ["against_samples", "nll_gap"])) for side in ("chosen", "rejected"))
+
+
 SCORES: Mapping[str, Score] = _scores()
 """By name; the larger, the further from the start policy."""
+LATER: Mapping[str, Score] = {
+    "too likely, both": partial(_of_sides, path=["too_likely"]),
+    "NLL gap either way": _nll_gap_either_way,
+    "NLL of chosen less that of rejected": lambda shift: float(shift["overall"]["chosen_rejected_gap"]),
+}
+"""Scores that were added after the first seed's runs had been seen."""
+SEEN = 1
+"""That seed."""
 LENGTH, LABEL = "mean length", "share not on-policy (label)"
 BASELINES = (LENGTH, LABEL)
 
@@ -103,7 +116,7 @@ def _line(run: Run, online: Sequence[Point]) -> dict[str, object]:
         "mix": f"{run['behavior']}-{100 * own:.0f}", "behavior": run["behavior"], "own": own, "seed": run["seed"],
         "shortfall": shortfall(online, offline), "final": 100 * (online[-1].accuracy - offline[-1].accuracy),
         LENGTH: _of_sides(shift, ["tokens"]), LABEL: 1.0 - own,
-        **{name: score(shift) for name, score in SCORES.items()},
+        **{name: score(shift) for name, score in {**SCORES, **LATER}.items()},
     }  # fmt: skip
 
 
@@ -127,40 +140,67 @@ def halves(found: pl.DataFrame, choose: Sequence[str]) -> tuple[pl.DataFrame, pl
     return found.filter(pl.col("behavior").is_in(choose)), found.filter(~pl.col("behavior").is_in(choose))
 
 
-def best(found: pl.DataFrame) -> str:
+def best(found: pl.DataFrame, scores: Iterable[str]) -> str:
     """The score with the highest rank correlation."""
-    values = {name: _spearman(found, name, "shortfall") for name in SCORES}
+    values = {name: _spearman(found, name, "shortfall") for name in scores}
     return max((name for name in values if isfinite(values[name])), key=lambda name: values[name])
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A score, chosen on one half of the mixes and reported on the other, beside the baselines."""
+
+    scores: str
+    """What it was chosen from."""
+    chosen_on: Sequence[str]
+    seeds: int
+    then: Correlation
+    """On the half that chose."""
+    reported: Sequence[Correlation]
+
+
+def predictions(runs: Sequence[Run]) -> Iterator[Prediction]:
+    """The one that was asked for, the halves exchanged, and both with the later scores."""
+    unseen = [run for run in runs if run["seed"] != SEEN]
+    for told, scores, used in (("as planned", SCORES, runs), ("with later ones", {**SCORES, **LATER}, unseen)):
+        found = mixes(used)
+        for choose in (CHOOSE, REPORT):
+            chosen_on, reported_on = halves(found, choose)
+            chosen = best(chosen_on, scores)
+            reported = [correlation(reported_on, name) for name in (chosen, *BASELINES)]
+            seeds = len({run["seed"] for run in used})
+            yield Prediction(told, choose, seeds, correlation(chosen_on, chosen), reported)
 
 
 def summarised(runs: Sequence[Run]) -> dict[str, object]:
     """What the runs say, for the JSON."""
     found = mixes(runs)
-    told: dict[str, object] = {"mixes": found.to_dicts()}
-    for name, choose in (("asked", CHOOSE), ("halves exchanged", REPORT)):
-        chosen_on, reported_on = halves(found, choose)
-        chosen = best(chosen_on)
-        told[name] = {
-            "chosen": chosen,
-            "on the half that chose": asdict(correlation(chosen_on, chosen)),
-            "reported": [asdict(correlation(reported_on, n)) for n in (chosen, *BASELINES)],
-        }
-    told["every score, on all mixes"] = [asdict(correlation(found, name)) for name in (*SCORES, *BASELINES)]
-    return told
+    every = (*SCORES, *LATER, *BASELINES)
+    return {
+        "mixes": found.to_dicts(),
+        "predictions": [asdict(prediction) for prediction in predictions(runs)],
+        "every score, on all mixes": [asdict(correlation(found, name)) for name in every],
+    }
 
 
 def tables(runs: Sequence[Run]) -> str:
-    """In Markdown: the prediction, every score, every mix."""
+    """In Markdown: the predictions, every score, every mix."""
     found = mixes(runs)
-    lines = ["| score | chosen on | rank correlation, reporting mixes | mixes |", "|---|---|---:|---:|"]
-    for choose in (CHOOSE, REPORT):
-        chosen_on, reported_on = halves(found, choose)
-        for name in (best(chosen_on), *BASELINES):
-            seen = correlation(reported_on, name)
-            how = ", ".join(choose) if name not in BASELINES else "baseline"
-            lines.append(f"| {name} | {how} | {seen} | {seen.mixes} |")
+    lines = [
+        "| scores | chosen on mixes with | seeds | score | where it was chosen | reported | mean length | label |",
+        "|---|---|---:|---|---:|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {p.scores} | {', '.join(p.chosen_on)} | {p.seeds} | {p.then.name} | {p.then} | "
+        f"{' | '.join(str(seen) for seen in p.reported)} |"
+        for p in predictions(runs)
+    ]
     lines += ["", "| score, all mixes | with the shortfall | with that of the last checkpoints |", "|---|---:|---:|"]
-    lines += [f"| {n} | {correlation(found, n)} | {correlation(found, n, 'final')} |" for n in (*SCORES, *BASELINES)]
+    every = (*SCORES, *(f"{name} (later)" for name in LATER), *BASELINES)
+    lines += [
+        f"| {told} | {correlation(found, name)} | {correlation(found, name, 'final')} |"
+        for told, name in zip(every, (*SCORES, *LATER, *BASELINES), strict=True)
+    ]
     lines += ["", "| behaviour policy | own prompts | shortfall, points | at the end |", "|---|---:|---:|---:|"]
     lines += [
         f"| {row['behavior']} | {row['own']:.0%} | {row['shortfall']:+.1f} | {row['final']:+.1f} |"
