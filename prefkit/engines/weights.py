@@ -42,11 +42,13 @@ def tensors_of(files: Sequence[str]) -> Iterator[tuple[str, torch.Tensor]]:
 
 def weights_digest(weights: Iterable[tuple[str, torch.Tensor]]) -> str:
     """32 hex digits of names, shapes, number formats and bytes, whatever their order and the devices they are on."""
-    digest = blake2b(digest_size=16)
-    for name, tensor in sorted(weights, key=lambda item: item[0]):
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    parts = sorted(f"{name} {tensor.dtype} {list(tensor.shape)} {_bytes_digest(tensor)}" for name, tensor in weights)
+    return blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
+
+
+def _bytes_digest(tensor: torch.Tensor) -> str:
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return blake2b(flat.view(torch.uint8).numpy().data, digest_size=16).hexdigest()
 
 
 def require_layout(got: Layout, expected: Layout, subject: str = "sampler") -> None:
