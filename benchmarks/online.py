@@ -40,6 +40,10 @@ generator; offline of `reset` is `null`, `fixed`.
 8. Control: a learning rate of 0, at s = 1 and null, gains exactly 0, sampled and greedy, in every run.
 9. Every start is right in 30 to 60 % of its draws, on at least 500 held-out problems.
 
+Written when all that had been seen: at the learning rate that is best for offline DPO little moves in 200 steps, and
+the noise of drawn answers is as large as what differs. So s is swept once more against the fixed reference at 1e-4, the
+second best, and accuracy is exact there: the mean probability of the right answer. No criterion is about it.
+
 Runs are made one after the other in this process and each goes into the JSON at once: started again, the command makes
 those that are missing. Policies and workspaces lie in `--work`.
 """
@@ -56,12 +60,14 @@ from typing import cast
 
 import torch
 from online_policy import PROBLEMS, TARGET
-from online_report import PERIODS, REFERENCES, draw, summarised, tables, write_page
+from online_report import PERIODS, REFERENCES, draw, higher_table, summarised, tables, write_page
 from online_results import Results, Run
 from online_runs import SETTINGS, Job, Laboratory
 
 STEPS, SEEDS = 200, 5
 FIRST_SEED = 2
+HIGHER = 1e-4
+"""The second best learning rate of the grid."""
 RATES, BETAS = (3e-5, 1e-4, 3e-4), (0.3, 1.0, 3.0)
 TUNED_ON = (100, 101)
 """Seeds of the policies that learning rate and beta are chosen on."""
@@ -96,6 +102,13 @@ def sweep(rate: float, beta: float, steps: int, seeds: int) -> Iterator[Job]:
             yield Job("zero", period, "fixed", 0.0, beta, seed, steps)
 
 
+def higher(beta: float, steps: int, seeds: int) -> Iterator[Job]:
+    """The sweep at the higher learning rate, against the fixed reference."""
+    for seed in range(FIRST_SEED, FIRST_SEED + seeds):
+        for period in PERIODS:
+            yield Job("higher", period, "fixed", HIGHER, beta, seed, steps)
+
+
 def made(jobs: Iterator[Job], results: Results, laboratory: Laboratory) -> None:
     """Makes those runs that are missing."""
     for job in jobs:
@@ -124,9 +137,10 @@ def main() -> None:
     rate, beta = best(results.runs)
     results.note("chosen", {"learning_rate": rate, "beta": beta})
     made(sweep(rate, beta, options.steps, options.seeds), results, laboratory)
+    made(higher(beta, options.steps, options.seeds), results, laboratory)
     runs = list(results.runs.values())
     results.note("summary", summarised(runs))
-    print(f"learning rate {rate:g}, beta {beta:g}\n\n{tables(runs)}")
+    print(f"learning rate {rate:g}, beta {beta:g}\n\n{tables(runs)}\n\n{higher_table(runs)}")
     if options.figure:
         draw(runs, options.figure)
         page = options.figure.with_suffix(".md")

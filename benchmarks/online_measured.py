@@ -3,10 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from online_policy import Problem
+
 from prefkit.pipeline.evaluation.evaluating import EvaluationAsked, evaluate
 from prefkit.pipeline.evaluation.report import Evaluation
 from prefkit.pipeline.progress import Silent
 from prefkit.pipeline.recipe import Recipe
+from prefkit.pipeline.resolve import resolved
+from prefkit.pipeline.rows import TEST
+from prefkit.pipeline.training.running import split_tasks
 from prefkit.shift.bootstrap import Estimate
 from prefkit.store.workspace import Workspace
 
@@ -29,6 +34,13 @@ class Measured:
     """From the trained policy to the start, per completion, in nats."""
     tokens: float
     """Mean length of a completion, its end included."""
+
+
+def held_out_problems(recipe: Recipe, workspace: Workspace) -> list[Problem]:
+    """What the recipe holds out."""
+    target = resolved(recipe, HERE, workspace.policy_cache)
+    questions = split_tasks(target, workspace, TEST)["messages"].to_list()
+    return [Problem(*map(int, messages[-1]["content"].split("+"))) for messages in questions]
 
 
 def measured(recipe: Recipe, policy: str, workspace: Workspace, n: int) -> Measured:

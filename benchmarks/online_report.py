@@ -40,7 +40,11 @@ class Mean:
         return cls(fmean(seen), fmean(seen) - half, fmean(seen) + half)
 
     def __str__(self) -> str:
-        return f"{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]"
+        return self.text(1)
+
+    def text(self, digits: int) -> str:
+        """With so many digits behind the point."""
+        return f"{self.mean:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +181,26 @@ def summarised(runs: Sequence[Run]) -> dict[str, object]:
     return {"cells": cells, "verdicts": [asdict(verdict) for verdict in sweep.verdicts()]}
 
 
+def higher_table(runs: Sequence[Run]) -> str:
+    """What the sweep at the higher learning rate says, by exact accuracy, in Markdown."""
+    sweep = Sweep(runs)
+    cells = {s: sweep.cell(s, "fixed", "higher") for s in PERIODS}
+    gains = {s: _points(cell.by_seed("expected", "expected_start")) for s, cell in cells.items()}
+    lines = [
+        "| s | exact accuracy % | gain, points | less null | KL, nats | less null |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for s, cell in cells.items():
+        kl, kl_null = cell.by_seed("kl"), cells["null"].by_seed("kl")
+        less, kl_less = _difference(gains[s], gains["null"]), _difference(kl, kl_null)
+        accuracy = fmean(_points(cell.by_seed("expected")).values())
+        lines.append(
+            f"| {s} | {accuracy:.1f} | {Mean.of(gains[s].values())} | {less if s != 'null' else '-'} | "
+            f"{fmean(kl.values()):.3f} | {kl_less.text(3) if s != 'null' else '-'} |"
+        )
+    return "\n".join(lines)
+
+
 def tables(runs: Sequence[Run]) -> str:
     """Both tables, in Markdown."""
     sweep = Sweep(runs)
@@ -201,6 +225,7 @@ FIGURE = "![Gain in held-out accuracy by sync period, and by KL to the start](on
 def write_page(page: Path, runs: Sequence[Run]) -> None:
     """Puts the tables and the figure between the page's markers."""
     put_between(page, "sweep", f"{tables(runs)}\n\n{FIGURE}")
+    put_between(page, "higher", higher_table(runs))
 
 
 def draw(runs: Sequence[Run], path: Path) -> None:

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from online_measured import HERE, Measured, measured
-from online_policy import make_policy, write_problems
+from online_measured import HERE, Measured, held_out_problems, measured
+from online_policy import expected_accuracy, make_policy, write_problems
 
 import prefkit_trainers.running as running
 from prefkit.errors import PrefkitError
@@ -37,8 +37,9 @@ SETTINGS = {
 class Job:
     """A run to be made."""
 
-    part: Literal["grid", "sweep", "random", "zero"]
-    """The grid of learning rates and betas, the sweep, or a control: random rewards, or a learning rate of 0."""
+    part: Literal["grid", "sweep", "random", "zero", "higher"]
+    """The grid of learning rates and betas, the sweep, a control (random rewards, or a learning rate of 0), or the
+    sweep at a higher learning rate."""
     period: Period
     reference: Reference
     learning_rate: float
@@ -97,6 +98,10 @@ class Job:
 @dataclass(frozen=True, slots=True)
 class Result(Measured):
     """How a run ended."""
+
+    expected_start: float
+    """Exact shares of right answers, at T = 1: the mean probability of the right one."""
+    expected: float
 
     part: str
     period: str
@@ -177,7 +182,11 @@ def silent(line: str) -> None:
 
 def _evaluated(job: Job, exact: Recipe, ended: Ended, workspace: Workspace, began: float) -> Result:
     """By the right answers, whatever the run was rewarded for."""
+    assert exact.policy is not None
+    problems = held_out_problems(exact, workspace)
     return Result(
+        expected_start=expected_accuracy(Path(exact.policy.model), problems),
+        expected=expected_accuracy(ended.folder / "model", problems),
         **asdict(measured(exact, ended.name, workspace, EVALUATED)),
         part=job.part,
         period=job.period,

@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from online_measured import HERE, measured
-from online_policy import Problem, expected_accuracy
+from online_measured import HERE, held_out_problems, measured
+from online_policy import expected_accuracy
 from online_results import Run
 from online_runs import EVALUATED, SETTINGS, Job, Laboratory, Reference, silent
 from safetensors.torch import load_file
 
 import prefkit_trainers.running as running
-from prefkit.pipeline.resolve import resolved
-from prefkit.pipeline.rows import TEST
-from prefkit.pipeline.training.running import Ended, RunStart, split_tasks
+from prefkit.pipeline.training.running import Ended, RunStart
 from prefkit.store.runs import Runs
 from prefkit.store.workspace import Workspace
 from prefkit.stream.replayed import Shuffle
@@ -104,15 +102,10 @@ class Seed:
             "order": order,
             "seed": self._seed,
             **asdict(found),
-            "expected": expected_accuracy(model, self._held_out()),
+            "expected": expected_accuracy(model, held_out_problems(self._recipe, self._workspace)),
             "weights": ended.outcome.weights,
             "cpu_seconds": round(time.process_time() - began, 1),
         }
-
-    def _held_out(self) -> list[Problem]:
-        target = resolved(self._recipe, HERE, self._workspace.policy_cache)
-        questions = split_tasks(target, self._workspace, TEST)["messages"].to_list()
-        return [Problem(*map(int, messages[-1]["content"].split("+"))) for messages in questions]
 
     def _apart(self, run: Ended, replay: Ended) -> float:
         """How far the replay's weights end from the run's, as a share of how far the run has come from the start."""
