@@ -8,8 +8,8 @@ answer. A policy may have a way of its own to write an answer.
 """
 
 import json
-from collections.abc import Callable, Sequence
-from copy import deepcopy
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -20,6 +20,9 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from prefkit.engines.loading import without_bars
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes" / "arithmetic"))
+from train_policy import averaged_steps
+
 PROBLEMS = 10_000
 VALIDATION = 1_000
 TARGET = 0.45
@@ -29,9 +32,7 @@ TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 LEARNING_RATE = 2e-3
-WARM_UP = 50
 BATCH = 64
-AVERAGE = 0.98
 CHECK_EVERY = 10
 MOST_STEPS = 5_000
 IGNORED = -100
@@ -94,14 +95,22 @@ def make_policy(seed: int, folder: Path, target: float = TARGET, written: Writte
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     tokenizer = _tokenizer()
-    practice = _Practice(tokenizer, Random(f"practice/{seed}"), written)
-    model, steps, accuracy = practice.trained(_new_model(tokenizer), target)
+    start, validation = _new_model(tokenizer), batch(tokenizer, problems().validation, written)
+    for steps, model, _ in averaged_steps(
+        start, _practice(tokenizer, Random(f"practice/{seed}"), written), LEARNING_RATE
+    ):
+        if steps % CHECK_EVERY == 0 and (share := accuracy(model, *validation)) >= target:
+            return _saved(model, tokenizer, folder) | {"steps": steps, "validation": share}
+    raise RuntimeError(f"no policy was right in {target:.0%} of its draws after {MOST_STEPS} steps")
+
+
+def _saved(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> dict[str, float]:
     with without_bars():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         # A tokenizer that was loaded says so where it is saved. As a run will save it, an unchanged policy is the same.
         AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
-    return {"parameters": sum(p.numel() for p in model.parameters()), "steps": steps, "validation": accuracy}
+    return {"parameters": sum(p.numel() for p in model.parameters())}
 
 
 def expected_accuracy(policy: Path, asked: Sequence[Problem]) -> float:
@@ -144,35 +153,12 @@ def _new_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Practice:
-    """How a policy learns to add."""
-
-    tokenizer: PreTrainedTokenizerFast
-    random: Random
-    written: Written
-
-    def trained(self, model: Qwen3ForCausalLM, target: float) -> tuple[Qwen3ForCausalLM, int, float]:
-        """The averaged weights at the first check that reaches the target, when that was, and their accuracy."""
-        parts = problems()
-        averaged = deepcopy(model).eval()
-        validation = batch(self.tokenizer, parts.validation, self.written)
-        optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.0)
-        for step in range(1, MOST_STEPS + 1):
-            for group in optimizer.param_groups:
-                group["lr"] = LEARNING_RATE * min(1.0, step / WARM_UP)
-            tokens, targets = batch(self.tokenizer, self.random.sample(parts.practice, BATCH), self.written)
-            loss = model(input_ids=tokens, labels=targets).loss
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            with torch.no_grad():
-                for slow, fast in zip(averaged.parameters(), model.parameters(), strict=True):
-                    slow.lerp_(fast, 1 - AVERAGE)
-            if step % CHECK_EVERY == 0 and (share := accuracy(averaged, *validation)) >= target:
-                return averaged, step, share
-        raise RuntimeError(f"no policy was right in {target:.0%} of its draws after {MOST_STEPS} steps")
+def _practice(
+    tokenizer: PreTrainedTokenizerFast, random: Random, written: Written
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    asked = problems().practice
+    for _ in range(MOST_STEPS):
+        yield batch(tokenizer, random.sample(asked, BATCH), written)
 
 
 def prompt_text(problem: Problem) -> str:

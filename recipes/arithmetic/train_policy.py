@@ -18,7 +18,7 @@ Left out: packing, mixed precision, weight decay, a schedule beyond warm-up, los
 import argparse
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from itertools import islice
 from pathlib import Path
@@ -128,12 +128,26 @@ def new_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
 def train(tokenizer: PreTrainedTokenizerFast, seed: int, start: float) -> Qwen3ForCausalLM:
     """The averaged weights at the first evaluation that reaches TARGET."""
     model = new_model(tokenizer)
-    averaged = deepcopy(model)
-    optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.0)
+    averaged = model
     validation = distinct("validation", 200, seed=0)
-    for step, (tokens, targets) in enumerate(batches(tokenizer, seed), start=1):
+    for step, averaged, loss in averaged_steps(model, batches(tokenizer, seed), LEARNING_RATE):
+        if step >= EVALUATE_FROM and step % EVALUATE_EVERY == 0:
+            accuracy, _ = sampled_accuracy(averaged, tokenizer, validation, samples=2)
+            print(f"step {step}  loss {loss:.3f}  right {accuracy:.3f}  {time.monotonic() - start:.0f} s", flush=True)
+            if accuracy >= TARGET or step == MOST_STEPS:
+                break
+    return averaged.eval()
+
+
+def averaged_steps(
+    model: Qwen3ForCausalLM, batches: Iterable[tuple[torch.Tensor, torch.Tensor]], learning_rate: float
+) -> Iterator[tuple[int, Qwen3ForCausalLM, float]]:
+    """After every step of AdamW: its number, the running average of the weights, and the loss."""
+    averaged = deepcopy(model)
+    optimizer = torch.optim.AdamW(model.parameters(), learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
+    for step, (tokens, targets) in enumerate(batches, start=1):
         for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * min(1.0, step / WARM_UP)
+            group["lr"] = learning_rate * min(1.0, step / WARM_UP)
         loss = model(input_ids=tokens, labels=targets).loss
         optimizer.zero_grad()
         loss.backward()
@@ -142,15 +156,7 @@ def train(tokenizer: PreTrainedTokenizerFast, seed: int, start: float) -> Qwen3F
         with torch.no_grad():
             for slow, fast in zip(averaged.parameters(), model.parameters(), strict=True):
                 slow.lerp_(fast, 1 - AVERAGE)
-        if step >= EVALUATE_FROM and step % EVALUATE_EVERY == 0:
-            accuracy, _ = sampled_accuracy(averaged, tokenizer, validation, samples=2)
-            print(
-                f"step {step}  loss {loss.item():.3f}  right {accuracy:.3f}  {time.monotonic() - start:.0f} s",
-                flush=True,
-            )
-            if accuracy >= TARGET or step == MOST_STEPS:
-                break
-    return averaged.eval()
+        yield step, averaged, loss.item()
 
 
 def practice(seed: int) -> Iterator[Problem]:

@@ -1,6 +1,7 @@
 """Models with something wrong with them, refused before vLLM would open them."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -71,13 +72,31 @@ WHOLE = {
 }
 
 
+def saved(folder: Path, kind: str) -> dict[str, object]:
+    """Saves the model, and returns its tensors under the names of its body."""
+    model: PreTrainedModel = WHOLE[kind]()
+    model.save_pretrained(folder)
+    tensors_of = safetensors_torch.load_file(folder / "model.safetensors")
+    return {name.removeprefix(f"{model.base_model_prefix}."): tensor for name, tensor in tensors_of.items()}
+
+
+def rewrite(folder: Path, tensors_of: dict[str, object]) -> None:
+    safetensors_torch.save_file(tensors_of, folder / "model.safetensors", {"format": "pt"})
+
+
 @pytest.mark.parametrize("kind", WHOLE)
 def test_whole_model_is_accepted_also_under_the_names_of_its_body(tmp_path: Path, kind: str):
-    model: PreTrainedModel = WHOLE[kind]()
-    model.save_pretrained(tmp_path)
+    bare = saved(tmp_path, kind)
+    assert bare.keys() != safetensors_torch.load_file(tmp_path / "model.safetensors").keys()
     require_model(tmp_path, 464, False, "policy 'p'")
-    weights = tmp_path / "model.safetensors"
-    prefix = f"{model.base_model_prefix}."
-    bare = {name.removeprefix(prefix): tensor for name, tensor in safetensors_torch.load_file(weights).items()}
-    safetensors_torch.save_file(bare, weights, {"format": "pt"})
+    rewrite(tmp_path, bare)
     require_model(tmp_path, 464, False, "policy 'p'")
+
+
+@pytest.mark.parametrize("kind", sorted(WHOLE.keys() - {"experts"}))  # whose files may use other names than the model
+def test_model_that_lost_any_weight_is_refused_by_its_name(tmp_path: Path, kind: str):
+    bare = saved(tmp_path, kind)
+    for lost in bare:
+        rewrite(tmp_path, {name: tensor for name, tensor in bare.items() if name != lost})
+        with pytest.raises(SourceError, match=rf"lacks 1 weights, the first is '.*{re.escape(lost)}'"):
+            require_model(tmp_path, 464, False, "policy 'p'")

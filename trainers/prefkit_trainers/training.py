@@ -93,7 +93,7 @@ def _trainer(
             )
     except PrefkitError:
         raise
-    except (ValueError, NotImplementedError) as error:
+    except (ValueError, NotImplementedError) as error:  # what TRL says of arguments that do not go together
         raise RecipeError(f"train.args cannot be obeyed: {first_line(error)}") from error
     trainer.remove_callback(PrinterCallback)  # it prints every logged dictionary
     return trainer
